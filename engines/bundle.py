@@ -1,4 +1,8 @@
-"""A model bundle: a folder with three ONNX graphs and the card that describes them."""
+"""A model bundle: a folder with three ONNX graphs and the card that describes them.
+
+The card must hold `weights_sha256`, which is `weights_hash(folder)`, and `graphs`: for each graph its `inputs` and
+`outputs`, name to shape, in the graph's order. The rest of it (training data, credits, metrics) is for people.
+"""
 
 import hashlib
 import json
@@ -7,7 +11,80 @@ from pathlib import Path
 from typing import Any
 
 GRAPHS = ("detector", "target_encoder", "generator")
+CROP, HEATMAPS = [1, 3, 256, 256], [1, 56, 64, 64]
+# Tensors the program relies on; the features that lead from the encoder to the generator are the bundle's own affair.
+CONTRACT: dict[str, dict[str, dict[str, list[int]]]] = {
+    "detector": {"inputs": {"crop": CROP}, "outputs": {"heatmaps": HEATMAPS}},
+    "target_encoder": {"inputs": {"crop": CROP, "heatmaps": HEATMAPS}, "outputs": {}},
+    "generator": {
+        "inputs": {"driving": HEATMAPS, "prior": [1, 2, 64, 64]},
+        "outputs": {"flow": [1, 2, 64, 64], "mask": [1, 1, 256, 256], "colour": CROP},
+    },
+}
 
 
 class EngineError(RuntimeError):
     """A bundle or an engine that cannot be used. The message is one sentence for a person."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle. `features` are the encoder's outputs, name to shape, which the generator takes as inputs."""
+
+    folder: Path
+    card: dict[str, Any]
+    weights_hash: str
+
+    def graph(self, name: str) -> Path:
+        """The ONNX file of one of GRAPHS."""
+        return self.folder / f"{name}.onnx"
+
+    @property
+    def features(self) -> dict[str, list[int]]:
+        return dict(self.card["graphs"]["target_encoder"]["outputs"])
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 over the three graphs' files, in the order of GRAPHS, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name in GRAPHS:
+        digest.update((folder / f"{name}.onnx").read_bytes())
+    return digest.hexdigest()
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read and check a bundle. Raises EngineError where a file is missing, damaged, or not what the program needs."""
+    wanted = ["card.json", *(f"{name}.onnx" for name in GRAPHS)]
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if missing:
+        raise EngineError(f"the model bundle {folder} lacks {', '.join(missing)}: it needs {', '.join(wanted)}")
+    try:
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        recorded = str(card["weights_sha256"])
+        _check_shapes(card["graphs"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EngineError(f"the card of the model bundle {folder} is damaged: {error!r}") from error
+    actual = weights_hash(folder)
+    if actual != recorded:
+        raise EngineError(
+            f"the weights in {folder} are damaged or belong to another card: "
+            f"their hash is {actual[:12]}, the card says {recorded[:12]}"
+        )
+    return Bundle(folder, card, actual)
+
+
+def default_bundle() -> Bundle:
+    """The bundle that ships with the program."""
+    return load_bundle(Path(__file__).parent / "weights")
+
+
+def _check_shapes(graphs: dict[str, Any]) -> None:
+    for graph, sides in CONTRACT.items():
+        for side, tensors in sides.items():
+            for tensor, shape in tensors.items():
+                if (found := graphs[graph][side].get(tensor)) != shape:
+                    raise EngineError(f"{graph}.onnx should have {side} {tensor!r} of shape {shape}, not {found}")
+    features = graphs["target_encoder"]["outputs"]
+    taken = {k: v for k, v in graphs["generator"]["inputs"].items() if k not in CONTRACT["generator"]["inputs"]}
+    if not features or features != taken:
+        raise EngineError(f"generator.onnx should take the encoder's outputs {features}, but takes {taken}")
