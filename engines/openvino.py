@@ -1,0 +1,174 @@
+"""The OpenVINO engine: the default on processors."""
+
+import sys
+import time
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino.preprocess import PrePostProcessor
+
+from engines.bundle import GRAPHS, Bundle, EngineError
+from engines.cache import Entry
+
+Array = NDArray[np.float32]
+Features = dict[str, ov.Tensor]
+
+PRECISIONS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
+
+
+def devices() -> dict[str, str]:
+    """The devices OpenVINO finds, with their full names: {"CPU": "Intel(R) ...", "GPU": ...}."""
+    core = ov.Core()
+    return {name: str(core.get_property(name, "FULL_DEVICE_NAME")).strip() for name in core.available_devices}
+
+
+class OpenVINOModels:
+    """The three models as the Models protocol wants them. Not thread-safe: one thread owns it.
+
+    Arrays that a method returns are the engine's own memory: they hold until the same method is called again.
+    """
+
+    engine = "openvino"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        precision: str | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        """Compile a bundle, or take it from the cache.
+
+        `precision` is one of PRECISIONS, or None for bf16 where the processor has it and f32 elsewhere; `device` is
+        OpenVINO's name, by default the processor; `threads` bounds the processor threads, by default one per physical
+        core; `say` is told how each graph was come by. Raises EngineError for what is not there or cannot be.
+        """
+        core = ov.Core()
+        self._device_name = device or "CPU"
+        if self._device_name not in core.available_devices:
+            raise EngineError(
+                f"OpenVINO has no device {device!r} here: choose one of {', '.join(core.available_devices)}"
+            )
+        self.device = str(core.get_property(self._device_name, "FULL_DEVICE_NAME")).strip()
+        self.precision = precision or self._native_precision(core)
+        if self.precision not in PRECISIONS:
+            raise EngineError(f"there is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+        self._settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision]}
+        if threads is not None and self._device_name == "CPU":
+            self._settings["INFERENCE_NUM_THREADS"] = threads
+        programs = {name: self._program(core, bundle, name, say) for name in GRAPHS}
+        self._detector = programs["detector"].create_infer_request()
+        self._encoder = programs["target_encoder"].create_infer_request()
+        self._generator = programs["generator"].create_infer_request()
+        self._feature_names = list(bundle.features)
+        self._features: Features | None = None
+
+    def detect(self, crop: NDArray[np.uint8]) -> Array:
+        """Crop (256, 256, 3) RGB uint8 -> heatmaps (56, 64, 64) in [0, 1]."""
+        self._detector.set_tensor("crop", _shared(crop))
+        self._detector.infer()
+        return _output(self._detector, "heatmaps")
+
+    def encode_target(self, crop: NDArray[np.uint8], heatmaps: Array) -> Features:
+        """The photo's features, for `generate`: crop (256, 256, 3) RGB uint8 and its heatmaps (56, 64, 64)."""
+        self._encoder.set_tensor("crop", _shared(crop))
+        self._encoder.set_tensor("heatmaps", _shared(heatmaps))
+        self._encoder.infer()
+        return {name: ov.Tensor(self._encoder.get_tensor(name).data) for name in self._feature_names}
+
+    def generate(self, driving: Array, prior: Array, features: Features) -> tuple[Array, Array, Array]:
+        """Heatmaps (56, 64, 64) and prior (2, 64, 64) -> flow (2, 64, 64), mask (256, 256), colour (256, 256, 3)."""
+        request = self._generator
+        if features is not self._features:  # the request keeps the tensors: nothing is copied from frame to frame
+            for name, tensor in features.items():
+                request.set_tensor(name, tensor)
+            self._features = features
+        request.set_tensor("driving", _shared(driving))
+        request.set_tensor("prior", _shared(prior))
+        request.infer()
+        return _output(request, "flow"), _output(request, "mask")[0], _output(request, "colour")
+
+    def close(self) -> None:
+        """Let go of the compiled programs."""
+        del self._detector, self._encoder, self._generator
+        self._features = None
+
+    def _native_precision(self, core: ov.Core) -> str:
+        capabilities = core.get_property(self._device_name, "OPTIMIZATION_CAPABILITIES")
+        if self._device_name == "CPU":
+            return "bf16" if "BF16" in capabilities else "f32"
+        return "f16" if "FP16" in capabilities else "f32"
+
+    def _program(self, core: ov.Core, bundle: Bundle, name: str, say: Callable[[str], None] | None) -> ov.CompiledModel:
+        started = time.perf_counter()
+        entry = Entry(bundle.weights_hash, name, self.engine, ov.get_version(), self.device, self.precision)
+        program = _cached(core, entry, self._device_name, self._settings)
+        origin = "from the cache"
+        if program is None:
+            origin = "compiled"
+            program = _compiled(core, bundle, name, self._device_name, self._settings)
+            _keep(program, entry)
+        running = program.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if running != self.precision:
+            raise EngineError(f"{self.device} cannot run {self.precision}: OpenVINO would run {running} there")
+        if say:
+            say(f"{name}: {origin} in {time.perf_counter() - started:.2f} s, {running}")
+        return program
+
+
+def _cached(core: ov.Core, entry: Entry, device: str, settings: dict[str, object]) -> ov.CompiledModel | None:
+    if (blob := entry.read()) is None:
+        return None
+    try:
+        return core.import_model(BytesIO(blob), device, settings)
+    except RuntimeError:  # a driver or plugin that changed without changing its version: compile afresh
+        return None
+
+
+def _compiled(core: ov.Core, bundle: Bundle, name: str, device: str, settings: dict[str, object]) -> ov.CompiledModel:
+    try:
+        return core.compile_model(_with_program_layouts(core.read_model(bundle.graph(name))), device, settings)
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO cannot compile {bundle.graph(name)} for {device}: {_last_line(error)}") from error
+
+
+def _keep(program: ov.CompiledModel, entry: Entry) -> None:
+    stream = BytesIO()
+    program.export_model(stream)
+    try:
+        entry.write(stream.getvalue())
+    except OSError as error:
+        print(f"compiled models are not kept, so every start will be as slow as this one: {error}", file=sys.stderr)
+
+
+def _with_program_layouts(model: ov.Model) -> ov.Model:
+    """Let the graph take the crop, and give the colour, as the program holds pictures: (1, 256, 256, 3)."""
+    steps = PrePostProcessor(model)
+    if any("crop" in port.names for port in model.inputs):
+        crop = steps.input("crop")
+        crop.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+        crop.model().set_layout(ov.Layout("NCHW"))
+        crop.preprocess().convert_element_type(ov.Type.f32).scale(255.0)
+    if any("colour" in port.names for port in model.outputs):
+        colour = steps.output("colour")
+        colour.model().set_layout(ov.Layout("NCHW"))
+        colour.tensor().set_layout(ov.Layout("NHWC"))
+    return steps.build()
+
+
+def _shared(array: NDArray[np.generic]) -> ov.Tensor:
+    """A batch of one on the array's own memory."""
+    return ov.Tensor(np.ascontiguousarray(array)[None], shared_memory=True)
+
+
+def _output(request: ov.InferRequest, name: str) -> Array:
+    output: Array = request.get_tensor(name).data[0]
+    return output
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].strip()
