@@ -6,29 +6,82 @@ that `--help` answers at once.
 
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from engines.bundle import EngineError
+from engines.bundle import EngineError, default_bundle, load_bundle
+from engines.load import ENGINES
 from realtime.errors import InputError
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engine", help=f"one of {', '.join(ENGINES)}; the best one present if not given")
+    parser.add_argument("--precision", help="f32, bf16 or f16; the fastest the device runs natively if not given")
+    parser.add_argument("--device", help="where to run, as `info` names it; the engine's own choice if not given")
+    parser.add_argument(
+        "--threads", type=int, help="processor threads of the models; one per physical core if not given"
+    )
+    parser.add_argument("--bundle", type=Path, help="folder of models; the ones that ship if not given")
+
+
+def _models(options: argparse.Namespace, say: Callable[[str], None] | None = None) -> Any:
+    from engines.load import load_models
+
+    bundle = load_bundle(options.bundle) if options.bundle else default_bundle()
+    return load_models(options.engine, options.precision, bundle, options.device, options.threads, say)
+
+
+def _add_build(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser("build", help="compile the models into the user's cache folder")
+    _add_engine_options(parser)
+    parser.set_defaults(run=_build)
+
+
+def _build(options: argparse.Namespace) -> None:
+    from engines.cache import cache_folder
+
+    _models(options, say=print).close()
+    print(f"compiled models live in {cache_folder()}")
+
+
 def _add_info(subparsers: "Subparsers") -> None:
-    parser = subparsers.add_parser("info", help="print engines, devices, model and versions: what a bug report needs")
+    parser = subparsers.add_parser("info", help="print engines, devices, models and versions: what a bug report needs")
     parser.set_defaults(run=_info)
 
 
 def _info(_: argparse.Namespace) -> None:
-    print("info")
+    import json
+    import platform
+
+    from engines.cache import cache_folder
+    from engines.load import present_engines
+    from engines.machine import package_versions, processor
+
+    present = present_engines()
+    try:
+        model: object = default_bundle().summary()
+    except EngineError as error:
+        model = str(error)
+    facts = {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "processor": processor(),
+        "engines": {name: present[name].devices() if name in present else "not installed" for name in ENGINES},
+        "model": model,
+        "cache": str(cache_folder()),
+        "packages": package_versions(),
+    }
+    print(json.dumps(facts, indent=2))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="puppetcam", description="Drive a still photo with your face, live.")
     subparsers = parser.add_subparsers(title="subcommands", metavar="COMMAND", required=True)
-    for add in (_add_info,):
+    for add in (_add_build, _add_info):
         add(subparsers)
     return parser
 

@@ -43,6 +43,10 @@ class Bundle:
     def features(self) -> dict[str, list[int]]:
         return dict(self.card["graphs"]["target_encoder"]["outputs"])
 
+    def summary(self) -> dict[str, Any]:
+        """The card without its lists of tensors."""
+        return {key: value for key, value in self.card.items() if key != "graphs"}
+
 
 def weights_hash(folder: Path) -> str:
     """SHA-256 over the three graphs' files, in the order of GRAPHS, as 64 hexadecimal digits."""
@@ -54,6 +58,8 @@ def weights_hash(folder: Path) -> str:
 
 def load_bundle(folder: Path) -> Bundle:
     """Read and check a bundle. Raises EngineError where a file is missing, damaged, or not what the program needs."""
+    if not folder.is_dir():
+        raise EngineError(f"there is no model bundle {folder}: it is a folder with three ONNX graphs and card.json")
     wanted = ["card.json", *(f"{name}.onnx" for name in GRAPHS)]
     missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:

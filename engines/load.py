@@ -3,37 +3,46 @@
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from engines.bundle import Bundle, EngineError
 
-if TYPE_CHECKING:
-    from engines.openvino import OpenVINOModels
-    from engines.torch import TorchModels
+
+class Engine(NamedTuple):
+    """`module` imports a module with `Models` and `devices()`; it takes `needs`, which `package` installs."""
+
+    module: Callable[[], ModuleType]
+    needs: tuple[str, ...]
+    package: str
 
 
-def _openvino(*arguments: Any) -> "OpenVINOModels":
-    from engines.openvino import OpenVINOModels
+def _openvino() -> ModuleType:
+    from engines import openvino
 
-    return OpenVINOModels(*arguments)
-
-
-def _torch(*arguments: Any) -> "TorchModels":
-    from engines.torch import TorchModels
-
-    return TorchModels(*arguments)
+    return openvino
 
 
-# Best first: how to make each engine's models, the modules it needs, and what to install for them.
-ENGINES: dict[str, tuple[Callable[..., Any], tuple[str, ...], str]] = {
-    "openvino": (_openvino, ("openvino",), "openvino"),
-    "torch": (_torch, ("torch", "onnx"), "'puppetcam[train]'"),
+def _torch() -> ModuleType:
+    from engines import torch
+
+    return torch
+
+
+# Best first.
+ENGINES = {
+    "openvino": Engine(_openvino, ("openvino",), "openvino"),
+    "torch": Engine(_torch, ("torch", "onnx"), "'puppetcam[train]'"),
 }
 
 
-def present_engines() -> list[str]:
-    """The engines whose modules are installed, best first."""
-    return [name for name, (_, modules, _) in ENGINES.items() if all(map(find_spec, modules))]
+def present_engines() -> dict[str, ModuleType]:
+    """The modules of the engines that are installed, best first."""
+    return {name: engine.module() for name, engine in ENGINES.items() if _installed(engine)}
+
+
+def _installed(engine: Engine) -> bool:
+    return all(find_spec(need) is not None for need in engine.needs)
 
 
 def load_models(
@@ -49,16 +58,12 @@ def load_models(
     None takes the best engine present and the best precision its device has. The choice is printed to standard error,
     and how each graph was come by goes to `say`. Raises EngineError for what is not there: nothing slower steps in.
     """
-    present = present_engines()
     if engine is None:
-        if not present:
-            raise EngineError("no engine is installed: pip install openvino")
-        engine = present[0]
+        engine = next((name for name in ENGINES if _installed(ENGINES[name])), "openvino")
     if engine not in ENGINES:
         raise EngineError(f"there is no engine {engine!r}: choose one of {', '.join(ENGINES)}")
-    make, _, package = ENGINES[engine]
-    if engine not in present:
-        raise EngineError(f"the engine {engine!r} is not installed: pip install {package}")
-    models = make(bundle, precision, device, threads, say)
+    if not _installed(ENGINES[engine]):
+        raise EngineError(f"the engine {engine!r} is not installed: pip install {ENGINES[engine].package}")
+    models = ENGINES[engine].module().Models(bundle, precision, device, threads, say)
     print(f"engine: {models.engine}, {models.precision}, on {models.device}", file=sys.stderr)
     return models

@@ -25,7 +25,7 @@ def devices() -> dict[str, str]:
     return {name: str(core.get_property(name, "FULL_DEVICE_NAME")).strip() for name in core.available_devices}
 
 
-class OpenVINOModels:
+class Models:
     """The three models as the Models protocol wants them. Not thread-safe: one thread owns it.
 
     Arrays that a method returns are the engine's own memory: they hold until the same method is called again.
@@ -106,16 +106,15 @@ class OpenVINOModels:
     def _program(self, core: ov.Core, bundle: Bundle, name: str, say: Callable[[str], None] | None) -> ov.CompiledModel:
         started = time.perf_counter()
         entry = Entry(bundle.weights_hash, name, self.engine, ov.get_version(), self.device, self.precision)
-        program = _cached(core, entry, self._device_name, self._settings)
-        origin = "from the cache"
-        if program is None:
-            origin = "compiled"
-            program = _compiled(core, bundle, name, self._device_name, self._settings)
-            _keep(program, entry)
+        cached = _cached(core, entry, self._device_name, self._settings)
+        program = cached or _compiled(core, bundle, name, self._device_name, self._settings)
         running = program.get_property("INFERENCE_PRECISION_HINT").to_string()
         if running != self.precision:
             raise EngineError(f"{self.device} cannot run {self.precision}: OpenVINO would run {running} there")
+        if cached is None:
+            _keep(program, entry)
         if say:
+            origin = "compiled" if cached is None else "from the cache"
             say(f"{name}: {origin} in {time.perf_counter() - started:.2f} s, {running}")
         return program
 

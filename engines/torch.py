@@ -16,7 +16,13 @@ Array = NDArray[np.float32]
 Features = dict[str, torch.Tensor]
 
 
-class TorchModels:
+def devices() -> dict[str, str]:
+    """The devices torch finds, with their full names: {"cpu": "the processor", "cuda:0": "NVIDIA ..."}."""
+    cards = {f"cuda:{n}": torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())}
+    return {"cpu": "the processor", **cards}
+
+
+class Models:
     """The three models as the Models protocol wants them, on a CUDA device where there is one."""
 
     engine = "torch"
