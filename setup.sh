@@ -38,5 +38,7 @@ if [ "$(uname)" = Linux ]; then
     [ ${#missing[@]} = 0 ] || packages "${missing[@]}"
 fi
 
+# The build backend warns of every editable installation.
+export PYTHONWARNINGS=ignore
 say "installing Puppetcam${1:+ with $1} into .venv"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".${1:+[$1]}"
