@@ -133,7 +133,7 @@ def align(points: Array) -> Array:
 def acquire(image: Image, found: Array, detect: Detect) -> Face:
     """A face that MediaPipe found, (3, 2) in image pixels, measured twice: its keypoints frame it only roughly."""
     rough = measure(image, similarity(found, AIM), detect)
-    return measure(image, align(rough.points), detect) if _is_facelike(rough) else rough
+    return measure(image, align(rough.points), detect) if is_facelike(rough) else rough
 
 
 def _drift(kept: Array, ideal: Array) -> float:
@@ -142,7 +142,7 @@ def _drift(kept: Array, ideal: Array) -> float:
     return float(np.linalg.norm(corners - CORNERS, axis=1).max())
 
 
-def _is_facelike(face: Face) -> bool:
+def is_facelike(face: Face) -> bool:
     """Whether the points lie as a face's do in its crop: the eyes side by side and apart, the mouth below them."""
     left, right, _, *mouth = five_points(transform(face.points, face.matrix))
     apart = float(right[0] - left[0])
@@ -182,7 +182,7 @@ class FaceTracker:
         if self._matrix is None:
             return None
         face = measure(image, self._matrix, self._detect)
-        if _is_facelike(face) and _drift(self._matrix, align(face.points)) > LEAP:
+        if is_facelike(face) and _drift(self._matrix, align(face.points)) > LEAP:
             face = measure(image, align(face.points), self._detect)
         return face if self._holds(face) else None
 
@@ -197,7 +197,7 @@ class FaceTracker:
 
     def _holds(self, face: Face) -> bool:
         """Whether this is still a face; if so, where the next frame's crop is cut."""
-        if not _is_facelike(face):
+        if not is_facelike(face):
             return False
         self._unchecked += 1
         if self._unchecked > CHECK_EVERY or face.confidence.mean() < DOUBT:
