@@ -16,7 +16,7 @@ from realtime.errors import InputError
 Notify = Callable[[str], None]  # takes a sentence for the user
 
 PORTRAITS = Path(__file__).parent / "portraits"
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")  # no format that runs other programs
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")  # no format that runs other programs
 SHORTEST_SIDE = 64
 LONGEST_SIDE = 4096
 STEEPEST_ASPECT = 8

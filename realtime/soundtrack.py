@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from av.audio.stream import AudioStream
@@ -29,7 +30,7 @@ class Soundtrack:
         self._written = Fraction(-1)
         stream = self._input.streams.best("audio")
         if not isinstance(stream, AudioStream):
-            self._packets: Iterator[Packet] = iter(())
+            self._packets: Iterator[Packet[Any]] = iter(())
         elif stream.codec_context.codec.canonical_name in COPIED:
             self._packets = self._copy(stream)
         else:
@@ -45,10 +46,10 @@ class Soundtrack:
                 self._written = packet.pts * packet.time_base
             self._output.mux(packet)
 
-    def _copy(self, stream: AudioStream) -> Iterator[Packet]:
+    def _copy(self, stream: AudioStream) -> "Iterator[Packet[Any]]":
         copy = self._output.add_stream_from_template(stream)
 
-        def packets() -> Iterator[Packet]:
+        def packets() -> "Iterator[Packet[Any]]":
             last = None
             for packet in self._input.demux(stream):
                 if packet.pts is None or packet.dts is None or (last is not None and packet.dts <= last):
@@ -60,19 +61,19 @@ class Soundtrack:
 
         return packets()
 
-    def _encode(self, stream: AudioStream) -> Iterator[Packet]:
+    def _encode(self, stream: AudioStream) -> "Iterator[Packet[Any]]":
         rate = stream.rate if stream.rate in AAC_RATES else 48000
         encoder = self._output.add_stream("aac", rate=rate, layout="mono" if stream.channels == 1 else "stereo")
         encoder.bit_rate = 160_000
 
-        def packets() -> Iterator[Packet]:
+        def packets() -> "Iterator[Packet[Any]]":
             for packet in self._input.demux(stream):
                 try:
                     decoded = packet.decode()
                 except av.FFmpegError:  # as players do, skip what cannot be decoded
                     continue
                 for sound in decoded:
-                    if sound.pts is not None:
+                    if sound.pts is not None and sound.time_base is not None:
                         sound.pts -= round(self._start / sound.time_base)
                     yield from encoder.encode(sound)
             yield from encoder.encode(None)

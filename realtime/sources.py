@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
+from math import ceil
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 
 from realtime.errors import InputError
 from realtime.landmarks import Array
-from realtime.motion import load_motion
 from realtime.photo import Notify, load_photo
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm", ".heic"}
@@ -125,6 +125,8 @@ class MotionSource:
     path = None
 
     def __init__(self, name: str) -> None:
+        from realtime.motion import load_motion
+
         motion = load_motion(name)
         self.frame_rate = Fraction(motion.frame_rate).limit_denominator(1001)
         self.frame_count = len(motion.points)
@@ -208,7 +210,7 @@ class VideoSource:
 
     def _estimated_count(self) -> int | None:
         duration = self._container.duration
-        return round(Fraction(duration, av.time_base) * self.frame_rate) if duration else None
+        return ceil(Fraction(duration, av.time_base) * self.frame_rate) if duration else None
 
     def _decode(self, stream: VideoStream) -> Iterator[av.VideoFrame]:
         packets = self._container.demux(stream)

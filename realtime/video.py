@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import Colorspace, ColorRange
+from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from realtime.errors import InputError
@@ -46,7 +46,7 @@ class Movie:
     """
 
     def __init__(self, path: Path, size: Size, rate: Fraction, time_base: Fraction, sound: Path | None = None) -> None:
-        self._path = path
+        self._path, self._time_base = path, time_base
         self._width, self._height = size[0] & ~1, size[1] & ~1
         with self._writing():
             self._container = av.open(path, "w", format="mp4", options={"movflags": "+faststart"})
@@ -66,8 +66,7 @@ class Movie:
         while len(self._waiting) >= WAITING:
             self._waiting.popleft().result()
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[: self._height, : self._width]), "rgb24")
-        picture.pts = pts
-        self._waiting.append(self._worker.submit(self._encode, picture))
+        self._waiting.append(self._worker.submit(self._encode, picture, pts))
 
     def finish(self, whole: bool = True) -> None:
         """Write what waits, the rest of the sound if the movie is `whole`, and the index that players need."""
@@ -79,13 +78,13 @@ class Movie:
                 self._soundtrack.write()
             self._container.close()
 
-    def _encode(self, picture: av.VideoFrame) -> None:
+    def _encode(self, picture: av.VideoFrame, pts: int) -> None:
         with self._writing():
             yuv = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG)
-            yuv.pts, yuv.time_base = picture.pts, self._video.codec_context.time_base
+            yuv.pts, yuv.time_base = pts, self._time_base
             self._container.mux(self._video.encode(yuv))
             if self._soundtrack:
-                self._soundtrack.write(until=yuv.pts * yuv.time_base)
+                self._soundtrack.write(until=pts * self._time_base)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
