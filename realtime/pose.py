@@ -1,0 +1,104 @@
+"""Head pose from the 56 points: yaw, pitch, roll, scale and shift under a weak perspective camera.
+
+A face is lifted to three dimensions with the mean face's depth, so that a turn seen on one face can be given to
+another. Depth, like x and y, is in crop pixels; it grows away from the camera.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from realtime.landmarks import EYES, Array
+
+Vector = NDArray[np.float64]
+
+# (56, 3) each: the median of 77 neutral studio faces as FaceMesh sees them, aligned to the crop and made symmetric,
+# and the median of what their smiles add to it.
+MEAN_FACE, SMILE = np.load(Path(__file__).with_name("mean_face.npy"))
+ORIGIN = np.array([128.0, 145.6], np.float32)  # what scale, roll and turns leave in place: the five points' middle
+
+LOG_SCALE, ROLL, YAW, PITCH = range(4)  # a pose is these, in radians, and the shift of ORIGIN in pixels: (6,)
+STEEPEST = 0.8  # radians; beyond it the far half of the face is hidden and its points are guesses
+EYE_CORNERS = [18, 22, 26, 30]
+# How far a point's x and y tell the pose rather than the expression. The middle of the mouth moves sideways only when
+# the head turns, but up and down with every word; brows the same; eye corners hardly ever move.
+_TRUST = np.zeros((56, 2), np.float32)
+_TRUST[EYES] = 0.2, 0.0
+_TRUST[[0, 4, 5, 9, 13, 17]] = 0.5, 0.08
+_TRUST[[43, 52]] = 0.15, 0.0
+_TRUST[[34, 40, 46, 50]] = 0.2, 0.2
+_TRUST[[36, 37, 38, 48]] = 0.5, 0.25
+_TRUST[EYE_CORNERS] = 1.0, 1.0
+_SEEN = np.flatnonzero(_TRUST.any(1))
+_COMPLEX = np.array([1, 1j])  # a similarity is one complex factor and a shift
+_SMILE = SMILE[_SEEN].T.astype(np.float64)
+_WEIGHT = _TRUST[_SEEN].T.ravel().astype(np.float64)  # all x, then all y
+# What holds a turn at 0 where the points hardly tell (square pixels a square radian), and last the smile.
+_PRIOR = np.diag([0.0, 0.0, 60.0, 150.0, 0.0, 0.0, 0.05])
+
+
+def camera(pose: Vector) -> Vector:
+    """The (2, 3) camera of a pose: its scale times the first two rows of roll @ pitch @ yaw."""
+    scale = np.exp(pose[LOG_SCALE])
+    (cr, cy, cp), (sr, sy, sp) = np.cos(pose[ROLL:4]), np.sin(pose[ROLL:4])
+    turned = np.array([[cy, 0.0, sy], [sp * sy, cp, -sp * cy]])
+    return np.array([[cr, -sr], [sr, cr]]) @ turned * scale  # type: ignore[no-any-return]
+
+
+def project(face: Array, pose: Vector) -> Array:
+    """Points of a lifted face (N, 3) under a pose: (N, 2)."""
+    matrix = camera(pose)
+    flat = (face[:, :2] - ORIGIN) @ matrix[:, :2].T + face[:, 2:] @ matrix[:, 2:].T
+    return (flat + ORIGIN + pose[4:]).astype(np.float32)
+
+
+def unproject(points: Array, depth: Array, pose: Vector) -> Array:
+    """The inverse of `project` where the depth (N,) is known: x and y, (N, 2), as they are without the pose."""
+    matrix = camera(pose)
+    flat = points - ORIGIN - pose[4:] - depth[:, None] * matrix[:, 2]
+    return (flat @ np.linalg.inv(matrix[:, :2]).T + ORIGIN).astype(np.float32)
+
+
+def fit_pose(points: Array, face: Array) -> Vector:
+    """The pose (6,) under which the lifted face (56, 3) comes closest to points (56, 2): two Gauss-Newton steps.
+
+    Starts at the similarity of the eye corners; points count by how little expressions move them. A smile lifts the
+    mouth as a nod does, so that its strength is fitted along with the pose and then dropped.
+    """
+    here, there = (face[EYE_CORNERS, :2] - ORIGIN) @ _COMPLEX, (points[EYE_CORNERS] - ORIGIN) @ _COMPLEX
+    centred = here - here.mean()
+    turn = np.vdot(centred, there) / np.vdot(centred, centred)
+    shift = there.mean() - turn * here.mean()
+    pose = np.array([np.log(abs(turn)), np.angle(turn), 0.0, 0.0, shift.real, shift.imag, 0.0])
+    neutral = (face[_SEEN] - np.append(ORIGIN, 0)).T.astype(np.float64)
+    goal = (points[_SEEN] - ORIGIN).T.astype(np.float64)
+    jacobian = np.zeros((2, len(_SEEN), 7))
+    jacobian[0, :, 4] = jacobian[1, :, 5] = 1
+    for _ in range(2):
+        (cr, cy, cp), (sr, sy, sp) = np.cos(pose[ROLL:4]), np.sin(pose[ROLL:4])
+        scaled_roll = np.exp(pose[LOG_SCALE]) * np.array([[cr, -sr], [sr, cr]])
+        x, y, z = neutral + pose[6] * _SMILE
+        across, away = cy * x + sy * z, cy * z - sy * x  # after the yaw
+        flat = scaled_roll @ np.array([across, cp * y - sp * away])
+        jacobian[:, :, LOG_SCALE] = flat
+        jacobian[0, :, ROLL], jacobian[1, :, ROLL] = -flat[1], flat[0]
+        jacobian[:, :, YAW] = scaled_roll @ np.array([away, sp * across])
+        jacobian[:, :, PITCH] = scaled_roll @ np.array([np.zeros_like(x), -sp * y - cp * away])
+        jacobian[:, :, 6] = scaled_roll @ _SMILE[:2]  # as seen from the front: turns change it little
+        rows = jacobian.reshape(-1, 7)
+        error = (goal - flat - pose[4:6, None]).ravel()
+        weighted = rows.T * _WEIGHT
+        pose += np.linalg.solve(weighted @ rows + _PRIOR, weighted @ error - _PRIOR @ pose)
+        pose[YAW:4] = np.minimum(np.maximum(pose[YAW:4], -STEEPEST), STEEPEST)
+    return pose[:6]
+
+
+def lift(points: Array) -> Array:
+    """A face's points (56, 2) in the crop with the depth of the mean face turned as this face is: (56, 3)."""
+    pose = fit_pose(points, MEAN_FACE)
+    _, cy, cp = np.cos(pose[ROLL:4])
+    _, sy, sp = np.sin(pose[ROLL:4])
+    centred = MEAN_FACE - np.append(ORIGIN, 0)
+    depth = centred @ np.array([-cp * sy, sp, cp * cy]) * np.exp(pose[LOG_SCALE])
+    return np.column_stack([points, depth]).astype(np.float32)
