@@ -5,6 +5,7 @@ that `--help` answers at once.
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -78,10 +79,67 @@ def _info(_: argparse.Namespace) -> None:
     print(json.dumps(facts, indent=2))
 
 
+def _add_bench(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser("bench", help="measure speed, latency and memory on real frames")
+    _add_engine_options(parser)
+    parser.add_argument("--source", help="video, picture, or motion:NAME; a portrait that talks if not given")
+    parser.add_argument("--target", default="hopper", help="photo, or the name of an embedded portrait (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=10, help="how long to measure an engine (%(default)s)")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--plot", type=Path, help="PNG file for a bar chart of the stages")
+    parser.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    import json
+
+    from realtime import report
+
+    for path, suffix in ((options.output, ".json"), (options.plot, ".png")):
+        if path is not None:
+            report.check_path(path, suffix)
+    if not 0 < options.seconds <= 3600:
+        raise InputError(f"--seconds {options.seconds:g} is out of range: more than 0 and at most 3600 is needed")
+    engines = options.engine.split(",") if options.engine else [None]
+    runs = [_measure(options)] if len(engines) == 1 else [_measure_apart(options, engine) for engine in engines]
+    print(report.table(runs))
+    if options.output:
+        report.write_report(runs, options.output)
+    if options.plot:
+        report.plot(runs, options.plot)
+    print(json.dumps(report.document(runs), separators=(",", ":")))
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    from realtime.bench import measure
+    from realtime.photo import load_photo
+    from realtime.sources import open_source
+
+    photo = load_photo(options.target)
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(contextlib.closing(open_source(options.source))) if options.source else None
+        models = stack.enter_context(contextlib.closing(_models(options)))
+        return measure(models, photo, source, options.seconds)
+
+
+def _measure_apart(options: argparse.Namespace, engine: str) -> dict[str, Any]:
+    """One of several engines, in a process of its own: start-up and memory are its own, too."""
+    import json
+    import subprocess
+
+    names = ("precision", "device", "threads", "bundle", "source", "target", "seconds")
+    given = [f"--{name}={value}" for name in names if (value := getattr(options, name)) is not None]
+    command = [sys.executable, __file__, "bench", f"--engine={engine}", *given]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)  # it has said why
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="puppetcam", description="Drive a still photo with your face, live.")
     subparsers = parser.add_subparsers(title="subcommands", metavar="COMMAND", required=True)
-    for add in (_add_build, _add_info):
+    for add in (_add_build, _add_info, _add_bench):
         add(subparsers)
     return parser
 

@@ -40,6 +40,10 @@ class Loop:
         """Frames that a newer one replaced before the models were free."""
         return self._frames.dropped
 
+    @property
+    def running(self) -> bool:
+        return self._worker.is_alive()
+
     def start(self) -> None:
         self._capture.start()
         self._worker.start()
@@ -51,7 +55,7 @@ class Loop:
         """
         future: Future[T] = Future()
         self._requests.put((request, future))
-        if not self._worker.is_alive():
+        if not self.running:
             self._cancel_requests()
         return future
 
