@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
@@ -116,8 +117,18 @@ def _reduce(a: Attributes, x: Tensor, axes: Tensor | None, how: Callable[..., Te
     return how(x, tuple(along), keepdim=bool(a.get("keepdims", 1)))
 
 
+def _unsqueeze(_: Attributes, x: Tensor, axes: Tensor) -> Tensor:
+    for axis in sorted(axes.tolist()):
+        x = x.unsqueeze(axis)
+    return x
+
+
 def _reshape(_: Attributes, x: Tensor, shape: Tensor) -> Tensor:
     return x.reshape([x.shape[axis] if extent == 0 else extent for axis, extent in enumerate(shape.tolist())])
+
+
+def _cast(a: Attributes, x: Tensor) -> Tensor:
+    return x.to(torch.from_numpy(np.empty(0, onnx.helper.tensor_dtype_to_np_dtype(a["to"]))).dtype)
 
 
 def _space_to_depth(a: Attributes, x: Tensor) -> Tensor:
@@ -142,6 +153,7 @@ OPERATORS: dict[str, Operator] = {
     "Mul": lambda a, x, y: x * y,
     "Div": lambda a, x, y: x / y,
     "Pow": lambda a, x, y: x**y,
+    "Reciprocal": lambda a, x: 1 / x,
     "Sqrt": lambda a, x: x.sqrt(),
     "Exp": lambda a, x: x.exp(),
     "Neg": lambda a, x: -x,
@@ -173,6 +185,9 @@ OPERATORS: dict[str, Operator] = {
     "Slice": _slice,
     "Split": _split,
     "Reshape": _reshape,
+    "Shape": lambda a, x: torch.tensor(x.shape),
+    "Expand": lambda a, x, shape: x.expand(torch.broadcast_shapes(x.shape, shape.tolist())),
+    "Unsqueeze": _unsqueeze,
     "Transpose": lambda a, x: x.permute(a["perm"]),
-    "Cast": lambda a, x: x.to(torch.float32 if a["to"] == onnx.TensorProto.FLOAT else torch.int64),
+    "Cast": _cast,
 }

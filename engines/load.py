@@ -64,6 +64,8 @@ def load_models(
         raise EngineError(f"there is no engine {engine!r}: choose one of {', '.join(ENGINES)}")
     if not _installed(ENGINES[engine]):
         raise EngineError(f"the engine {engine!r} is not installed: pip install {ENGINES[engine].package}")
+    if threads is not None and threads < 1:
+        raise EngineError(f"the number of threads should be 1 or more, not {threads}")
     models = ENGINES[engine].module().Models(bundle, precision, device, threads, say)
     print(f"engine: {models.engine}, {models.precision}, on {models.device}", file=sys.stderr)
     return models

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from engines.bundle import GRAPHS, Bundle, EngineError
@@ -49,7 +50,10 @@ class Models:
         self._graphs = {}
         for name in GRAPHS:
             started = time.perf_counter()
-            self._graphs[name] = Graph(onnx.load(bundle.graph(name)), self.device)
+            try:
+                self._graphs[name] = Graph(onnx.load(bundle.graph(name)), self.device)
+            except DecodeError as error:
+                raise EngineError(f"{bundle.graph(name)} is not an ONNX graph") from error
             if say:
                 say(f"{name}: read in {time.perf_counter() - started:.2f} s, f32")
 

@@ -1,0 +1,51 @@
+"""What several tests share: the models that ship, and a face in a crop."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engines.bundle import Bundle, default_bundle
+from engines.load import load_models
+from realtime.alignment import cut, similarity
+from realtime.photo import load_photo, portrait_path
+
+# Eyes, nose and mouth corners of the embedded portrait, placed by hand.
+HOPPER = np.array([[224, 193], [306, 190], [266, 236], [232, 281], [303, 277]], np.float32)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the cache of the person who runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    """The bundle that ships."""
+    return default_bundle()
+
+
+@pytest.fixture(scope="session")
+def models(bundle: Bundle) -> Iterator[Any]:
+    """The models that ship, on the engine and at the precision that a user of this machine gets."""
+    models = load_models(None, None, bundle)
+    yield models
+    models.close()
+
+
+@pytest.fixture(scope="session")
+def portrait() -> Path:
+    """The embedded portrait's file."""
+    return portrait_path("hopper")
+
+
+@pytest.fixture(scope="session")
+def crop(portrait: Path) -> NDArray[np.uint8]:
+    """The embedded portrait's aligned 256x256 crop."""
+    return cut(load_photo(portrait), similarity(HOPPER))
