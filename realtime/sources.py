@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from realtime.errors import InputError
 from realtime.landmarks import Array
+from realtime.motion import load_motion
 from realtime.photo import Notify, load_photo
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm", ".heic"}
@@ -125,10 +126,8 @@ class MotionSource:
     path = None
 
     def __init__(self, name: str) -> None:
-        from realtime.motion import load_motion
-
         motion = load_motion(name)
-        self.frame_rate = Fraction(motion.frame_rate).limit_denominator(1001)
+        self.frame_rate = motion.frame_rate
         self.frame_count = len(motion.points)
         self._frames = self._play(motion.points, 1 / self.frame_rate)
 
@@ -229,6 +228,7 @@ class VideoSource:
         step = max(1, round(1 / (self.frame_rate * time_base)))
         index, pts = 0, -step
         for picture in self._decode(stream):
+            self._damaged = self._damaged or picture.is_corrupt
             # some files leave time stamps out or repeat them; no frame may be lost for it
             stamp = pts + step if picture.pts is None else picture.pts - start
             pts = max(stamp, pts + 1) if index else stamp
