@@ -1,0 +1,94 @@
+"""The prepared pictures (trainer.prepare) in memory: decoded on demand, labelled, split by person."""
+
+import zlib
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from realtime.alignment import similarity, transform
+from realtime.landmarks import COUNT, EYES, FACEMESH, LEFT_EYE, MIRROR, RIGHT_EYE, five_points, pupil_distance
+
+VALIDATION_SHARE = 10  # one person in ten is held out (9:1, thesis 5.3.2)
+
+
+def held_out(person: str) -> bool:
+    """Whether a person belongs to the validation split: by a hash of the name, the same on every machine."""
+    return zlib.crc32(f"fold 54 {person}".encode()) % VALIDATION_SHARE == 0
+
+
+class Pictures:
+    """A prepared npz file. Raises ValueError, naming the file, if it is not one."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with np.load(path) as file:
+                self._jpeg, self._ends = file["jpeg"], file["ends"]
+                self.mesh = file["mesh"].astype(np.float32) / 32  # (N, 478, 3)
+                self.hand = file["hand"]  # (N, 56, 2), NaN where nobody placed a point
+                self.names, self.persons, self.clips = file["name"], file["person"], file["clip"]
+        except (OSError, KeyError, ValueError) as error:
+            raise ValueError(f"{path}: not a file made by `run.py train prepare` ({error})") from error
+        self.validation = np.array([held_out(p) for p in self.persons])
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def image(self, index: int) -> np.ndarray:
+        """RGB uint8 (320, 320, 3)."""
+        start = self._ends[index - 1] if index else 0
+        data = cv2.imdecode(self._jpeg[start : self._ends[index]], cv2.IMREAD_COLOR)
+        return cv2.cvtColor(data, cv2.COLOR_BGR2RGB)
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """(N, 56, 2): hand-placed where they exist, else the teacher's with its mean deviation taken out."""
+        teacher = self.mesh[:, FACEMESH, :2]
+        correction = self._correction(teacher)
+        points = np.stack([_corrected(p, correction) for p in teacher])
+        return np.where(np.isnan(self.hand), points, self.hand).astype(np.float32)
+
+    def _correction(self, teacher: np.ndarray) -> np.ndarray:
+        """Mean (hand - teacher) of the training people, in pupil distances of an upright face; symmetric. (56, 2)"""
+        placed = np.flatnonzero(~np.isnan(self.hand).all((1, 2)) & ~self.validation)
+        if len(placed) == 0:
+            return np.zeros((COUNT, 2), np.float32)
+        residual = [
+            transform(self.hand[i], upright) - transform(teacher[i], upright)
+            for i in placed
+            for upright in [_upright(teacher[i])]
+        ]
+        mean = np.zeros((COUNT, 2), np.float32)
+        known = ~np.isnan(self.hand[placed]).all((0, 2))
+        mean[known] = np.nanmean(np.stack(residual)[:, known], 0)
+        return (mean + mean[MIRROR] * np.float32([-1, 1])) / 2
+
+
+def _upright(points: np.ndarray) -> np.ndarray:
+    """The similarity that makes a face upright with its eyes one unit apart."""
+    five = five_points(points)
+    return similarity(five[:2], np.float32([[0, 0], [1, 0]]))
+
+
+def _corrected(points: np.ndarray, correction: np.ndarray) -> np.ndarray:
+    """A teacher's points (56, 2) with its mean deviation taken out; lids move less the more an eye is closed."""
+    matrix = _upright(points)
+    upright = transform(points, matrix)
+    shift = correction.copy()
+    for eye in (LEFT_EYE, RIGHT_EYE):
+        width = upright[eye[4], 0] - upright[eye[0], 0]
+        opening = upright[eye[5:8], 1].mean() - upright[eye[1:4], 1].mean()
+        shift[eye, 1] *= np.clip(opening / (0.25 * max(float(width), 1e-3)), 0, 1)
+    back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2].astype(np.float32)
+    return transform(upright + shift, back)
+
+
+def error_percent(predicted: np.ndarray, truth: np.ndarray, part: np.ndarray = np.arange(COUNT)) -> np.ndarray:
+    """NMSE (thesis 5.1): mean distance of a part's points, in % of the pupil distance: (N, 56, 2) twice -> (N,)."""
+    distance = np.linalg.norm(predicted[:, part] - truth[:, part], axis=-1)
+    return 100 * np.nanmean(distance, 1) / pupil_distance(truth)
+
+
+LIPS_AND_CORNERS = np.r_[34:54, 18, 22, 26, 30]
+EYES_AND_PUPILS = np.r_[EYES, 54, 55]

@@ -1,0 +1,161 @@
+"""The FaceMesh surface as triangles: random changes of pose and expression, and the dense flows between two shapes.
+
+A flow between two shapes of one picture is piecewise affine on the triangles, so that it is exactly invertible where
+nothing is hidden: it re-animates stills and supervises the generator's flow.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from scipy.spatial import Delaunay
+
+from realtime.landmarks import FACEMESH, five_points
+
+# FaceMesh vertices: the face's outline clockwise from the forehead; lids and inner lips, upper above lower.
+OVAL = np.array(
+    [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
+    + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
+)
+UPPER_LIDS = np.array([[246, 161, 160, 159, 158, 157, 173], [398, 384, 385, 386, 387, 388, 466]])
+LOWER_LIDS = np.array([[7, 163, 144, 145, 153, 154, 155], [382, 381, 380, 374, 373, 390, 249]])
+IRISES = np.array([[468, 469, 470, 471, 472], [473, 474, 475, 476, 477]])
+EYE_CORNERS = np.array([[33, 133], [362, 263]])
+UPPER_INNER_LIP = np.array([191, 80, 81, 82, 13, 312, 311, 310, 415])
+LOWER_INNER_LIP = np.array([95, 88, 178, 87, 14, 317, 402, 318, 324])
+STABLE = np.array([33, 133, 362, 263, 168, 6, 197, 195, 127, 356, 10])  # moved by the head, hardly by expressions
+# Rings around the outline: how far out (times the outline's distance from the centre), and how much they follow.
+RINGS = ((1.12, 0.95), (1.35, 0.8), (1.8, 0.35))
+
+
+@dataclass
+class Surface:
+    """The triangles of the mean face with its rings and the picture's border. `mean` is (478, 3) in crop pixels."""
+
+    mean: np.ndarray
+
+    @cached_property
+    def triangles(self) -> np.ndarray:
+        """(T, 3) vertex numbers, Delaunay on the mean face with eyes and mouth open, so that both have an inside."""
+        opened = self.mean.copy()
+        opened[LOWER_INNER_LIP, 1] += 6 * np.sin(np.linspace(0.3, np.pi - 0.3, len(LOWER_INNER_LIP)))
+        return Delaunay(self.extend(opened, opened)[:, :2]).simplices
+
+    @cached_property
+    def on_face(self) -> np.ndarray:
+        """(T,) whether a triangle lies on the face itself, where the mesh is measured and not extrapolated."""
+        return (self.triangles < 478).all(1)
+
+    def extend(self, mesh: np.ndarray, rest: np.ndarray, size: float = 256, margin: float = 48) -> np.ndarray:
+        """A mesh (478, 3) with rings and border: the rings follow the outline's way from `rest`; the border stays."""
+        outline, still = mesh[OVAL], rest[OVAL]
+        centre = still.mean(0)
+        rings = []
+        for reach, follow in RINGS:
+            place = centre + reach * (still - centre) + follow * (outline - still)
+            place[:, 2] = still[:, 2] + (reach - 1) * 60  # behind the face
+            rings.append(place)
+        steps = np.linspace(-margin, size + margin, 7)
+        low, high = np.full(7, -margin), np.full(7, size + margin)
+        edge = np.concatenate(
+            [np.stack(side, 1) for side in ((steps, low), (steps, high), (low[1:-1], steps[1:-1]), (high[1:-1], steps[1:-1]))]
+        )
+        border = np.column_stack([edge, np.full(len(edge), 120.0)])
+        for ring in rings:
+            ring[:, :2] = np.clip(ring[:, :2], -margin + 4, size + margin - 4)
+        return np.concatenate([mesh, *rings, border]).astype(np.float32)
+
+    def flow(self, here: np.ndarray, there: np.ndarray, size: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+        """For every cell of a size x size picture drawn over `here`: where its surface point lies in `there`.
+
+        `here` and `there` are extended meshes (N, 3) in crop pixels; one cell is `scale` crop pixels. Nearer triangles
+        hide farther ones. Returns positions (size, size, 2) in crop pixels and the mask (size, size) of the face.
+        """
+        corners = here[self.triangles]  # (T, 3, 3)
+        order = np.argsort(-corners[:, :, 2].mean(1))
+        # pixel centres: crop coordinate c is cell (c + 0.5) / scale - 0.5
+        pixels = np.round(((corners[:, :, :2] + 0.5) / scale - 0.5) * 16).astype(np.int32)
+        index = np.full((size, size), -1, np.int32)
+        for triangle in order:
+            cv2.fillConvexPoly(index, pixels[triangle], int(triangle), cv2.LINE_8, 4)
+        affine = _affine(corners[:, :, :2], there[self.triangles][:, :, :2])
+        cells = (np.arange(size, dtype=np.float32) + 0.5) * scale - 0.5
+        x, y = np.meshgrid(cells, cells)
+        chosen = affine[index].astype(np.float32)  # (size, size, 3, 2)
+        place = x[..., None] * chosen[..., 0, :] + y[..., None] * chosen[..., 1, :] + chosen[..., 2, :]
+        place[index < 0] = np.stack([x, y], -1)[index < 0]
+        return place, self.on_face[index] & (index >= 0)
+
+
+def _affine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Affine maps (T, 3, 2), rows for x, y and 1, taking triangles a (T, 3, 2) to b; slivers get a bounded one."""
+    (u, v), (p, q) = np.moveaxis(a[:, 1:] - a[:, :1], 1, 0), np.moveaxis(b[:, 1:] - b[:, :1], 1, 0)
+    area = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
+    area = np.where(np.abs(area) < 1e-2, np.where(area < 0, -1e-2, 1e-2), area)[:, None]
+    along_x = (v[:, 1:] * p - u[:, 1:] * q) / area
+    along_y = (u[:, :1] * q - v[:, :1] * p) / area
+    return np.stack([along_x, along_y, b[:, 0] - a[:, 0, :1] * along_x - a[:, 0, 1:] * along_y], 1)
+
+
+def rigid_fit(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation times scale (3, 3) and shift (3,) taking a (N, 3) to b in the least-squares sense (Umeyama 1991)."""
+    am, bm = a.mean(0), b.mean(0)
+    u, s, vt = np.linalg.svd((b - bm).T @ (a - am))
+    sign = np.diag([1, 1, np.sign(np.linalg.det(u @ vt))])
+    rotation = u @ sign @ vt
+    scale = np.trace(np.diag(s) @ sign) / np.square(a - am).sum()
+    return scale * rotation, bm - scale * rotation @ am
+
+
+def turn(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """Rotation matrix (3, 3) of a head by yaw, pitch and roll in radians."""
+    cy, sy, cp, sp, cr, sr = (f(v) for v in (yaw, pitch, roll) for f in (np.cos, np.sin))
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    return about_z @ about_x @ about_y
+
+
+def move_lids(mesh: np.ndarray, rng: np.random.Generator) -> None:
+    """Open or close the eyes: the lids' gap times a random factor, the upper lid doing most of the way."""
+    factor = rng.choice([rng.uniform(0, 0.3), rng.uniform(0.3, 1.4)])
+    for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True):
+        meet = 0.25 * mesh[upper] + 0.75 * mesh[lower]
+        mesh[upper] = meet + factor * (mesh[upper] - meet)
+        mesh[lower] = meet + factor * (mesh[lower] - meet)
+
+
+def move_gaze(mesh: np.ndarray, rng: np.random.Generator) -> None:
+    """Move both irises alike, by up to a fifth of the eye's width."""
+    for iris, (left, right) in zip(IRISES, EYE_CORNERS, strict=True):
+        width = np.linalg.norm(mesh[right, :2] - mesh[left, :2])
+        state = rng.bit_generator.state
+        mesh[iris, :2] += rng.normal(0, 1, 2) * [0.09, 0.03] * width
+        if iris is not IRISES[-1]:
+            rng.bit_generator.state = state  # the other eye moves the same way
+
+
+def move_jaw(mesh: np.ndarray, rng: np.random.Generator) -> None:
+    """Scale the gap between the lips: everything below the mouth follows the lower lip, less and less upwards."""
+    gap = mesh[14, 1] - mesh[13, 1]
+    eyes = five_points_of(mesh)
+    unit = np.linalg.norm(eyes[1] - eyes[0])
+    goal = gap * rng.choice([0.0, rng.uniform(0, 1)]) if gap > 0.06 * unit else gap + unit * abs(rng.normal(0, 0.12))
+    line = (mesh[13, 1] + mesh[14, 1]) / 2
+    middle = (mesh[78, 0] + mesh[308, 0]) / 2
+    half = abs(mesh[308, 0] - mesh[78, 0]) / 2 + 1e-3
+    across = np.clip(1 - np.square((mesh[:, 0] - middle) / (2.2 * half)), 0, 1)
+    upper_lip = np.zeros(len(mesh), bool)
+    upper_lip[[0, 11, 12, 13, 37, 72, 38, 82, 267, 302, 268, 312, 39, 73, 41, 81, 269, 303, 271, 311]] = True
+    upper_lip[[40, 74, 42, 80, 270, 304, 272, 310, 185, 184, 183, 191, 409, 408, 407, 415]] = True
+    corner = np.clip(np.abs(mesh[:, 0] - middle) / half, 0, 1) ** 2
+    below = (mesh[:, 1] >= line - 0.02 * unit) & ~upper_lip
+    inside = np.isin(np.arange(len(mesh)), LOWER_INNER_LIP) | below
+    mouth = np.where(np.abs(mesh[:, 1] - line) < 0.35 * unit, 1 - corner * 0.95, across)
+    mesh[:, 1] += np.where(inside, np.clip(mouth, 0, 1), 0) * (goal - gap)
+
+
+def five_points_of(mesh: np.ndarray) -> np.ndarray:
+    """Alignment points (5, 2) of a FaceMesh (478, 2 or 3)."""
+    return five_points(mesh[FACEMESH, :2])

@@ -1,0 +1,207 @@
+"""Pairs for the generator: a target photo, and the truth that it shall become, with landmarks and flow.
+
+Three kinds: two frames of one clip; two pictures of one person; and one still re-animated, whose warped copy is the
+photo and whose untouched self is the truth, so that losses only ever see real pictures as truth.
+"""
+
+import cv2
+import numpy as np
+
+from realtime.alignment import similarity, transform
+from realtime.landmarks import CROP_SIZE, FACEMESH, MIRROR, STRIDE, five_points, flow_prior, render_heatmaps
+from trainer.augment import colour
+from trainer.data import Pictures
+from trainer.mesh import STABLE, Surface, five_points_of, move_gaze, move_jaw, move_lids, rigid_fit, turn
+
+
+class Pairs:
+    """Random training pairs of one split, and every frame of its clips for evaluation."""
+
+    def __init__(
+        self, pictures: Pictures, size: int, validation: bool = False, skip: dict[str, range] | None = None
+    ) -> None:
+        self.pictures, self.size = pictures, size
+        split = pictures.validation == validation
+        frontal = np.array([_near_frontal(m) for m in pictures.mesh])
+        self.stills = np.flatnonzero(split & (pictures.clips == "") & frontal)
+        names = sorted(set(pictures.clips[split]) - {""})
+        self.clips = [_frames(pictures, name, (skip or {}).get(name, range(0))) for name in names]
+        people: dict[str, list[int]] = {}
+        for index in self.stills:
+            people.setdefault(pictures.persons[index], []).append(int(index))
+        self.people = [indices for indices in people.values() if len(indices) > 1]
+        aligned = [_aligned(pictures.mesh[i]) for i in np.flatnonzero(~pictures.validation & (pictures.clips == "") & frontal)]
+        self.surface = Surface(np.mean(aligned, 0).astype(np.float32))
+        self._expressions = [np.stack([_aligned(pictures.mesh[i]) for i in clip]) for clip in self.clips]
+
+    def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One pair. photo, truth (3, S, S) uint8; driving, target (56, 2) crop px; flow (2, S/4, S/4) and its weight."""
+        kind = rng.random()
+        if self.clips and kind < 0.4:
+            clip = self.clips[int(rng.integers(len(self.clips)))]
+            pair = self.two(*rng.choice(clip, 2), rng)
+        elif self.people and kind < 0.45:
+            pair = self.two(*rng.permutation(self.people[int(rng.integers(len(self.people)))])[:2], rng, together=False)
+        else:
+            pair = self.reanimated(int(rng.choice(self.stills)), rng)
+        return augmented(pair, rng)
+
+    def two(self, photo: int, truth: int, rng: np.random.Generator, together: bool = True) -> dict[str, np.ndarray]:
+        """Two pictures of one person; `together`: under one crop, that of the photo, so that the head moves in it."""
+        p = self.pictures
+        matrix = jittered(similarity(five_points(p.points[photo])), rng)
+        other = matrix if together else similarity(five_points(p.points[truth]), transform(five_points(p.points[photo]), matrix))
+        a, b = _moved(p.mesh[photo], matrix), _moved(p.mesh[truth], other)
+        rest = b
+        here, there = self.surface.extend(b, rest), self.surface.extend(a, rest)
+        flow, on_face = self._flow(here, there)
+        return {
+            "photo": self._cut(photo, matrix),
+            "truth": self._cut(truth, other),
+            "target": transform(p.points[photo], matrix),
+            "driving": transform(p.points[truth], other),
+            "flow": flow,
+            "weight": on_face.astype(np.float32),
+        }
+
+    def reanimated(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """A still as the truth, and itself with another pose and expression as the photo."""
+        p = self.pictures
+        upright = similarity(five_points(p.points[index]))
+        still = _moved(p.mesh[index], upright)
+        changed = self._changed(still, rng)
+        shift = changed[FACEMESH, :2] - still[FACEMESH, :2]
+        points = transform(p.points[index], upright)
+        # The crop is the photo's: aligned on the changed face.
+        again = jittered(similarity(five_points(points + shift)), rng)
+        matrix = _chained(again, upright)
+        truth_mesh, photo_mesh = _moved(still, again), _moved(changed, again)
+        here, there = self.surface.extend(truth_mesh, truth_mesh), self.surface.extend(photo_mesh, truth_mesh)
+        flow, on_face = self._flow(here, there)
+        place, _ = self.surface.flow(there, here, self.size, CROP_SIZE / self.size)
+        return {
+            "photo": self._sample(index, matrix, place),
+            "truth": self._cut(index, matrix),
+            "target": transform(points + shift, again),
+            "driving": transform(points, again),
+            "flow": flow,
+            "weight": np.maximum(on_face, 0.3).astype(np.float32),
+        }
+
+    def _changed(self, mesh: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A mesh (478, 3) in crop pixels with a random other expression, gaze and pose."""
+        mesh = mesh.astype(np.float64)
+        if self._expressions and rng.random() < 0.75:
+            frames = self._expressions[int(rng.integers(len(self._expressions)))]
+            a, b = frames[rng.choice(len(frames), 2)]
+            rotation, shift = rigid_fit(a[STABLE], b[STABLE])  # what is left after head motion is expression
+            mesh += (a @ rotation.T + shift - b) * rng.uniform(0.4, 1.1)
+        if rng.random() < 0.5:
+            move_jaw(mesh, rng)
+        if rng.random() < 0.5:
+            move_lids(mesh, rng)
+        if rng.random() < 0.5:
+            move_gaze(mesh, rng)
+        wide = rng.random() < 0.5
+        yaw, pitch, roll = rng.normal(0, 1, 3) * np.radians([11, 7, 6] if wide else [3, 3, 2])
+        pivot = mesh[STABLE].mean(0) + [0, 30, 70]  # the neck's joint, behind and below the eyes
+        rotation = turn(np.clip(yaw, -0.4, 0.4), np.clip(pitch, -0.3, 0.3), roll) * np.exp(rng.normal(0, 0.05 if wide else 0.01))
+        mesh = (mesh - pivot) @ rotation.T + pivot
+        mesh[:, :2] += rng.normal(0, 7 if wide else 1.5, 2)
+        return mesh.astype(np.float32)
+
+    def _flow(self, here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """True backward flow (2, S/4, S/4) in crop pixels from the truth's picture to the photo, and where it is known."""
+        cells = self.size // STRIDE
+        scale = CROP_SIZE / cells
+        place, on_face = self.surface.flow(here, there, cells, scale)
+        at = (np.arange(cells, dtype=np.float32) + 0.5) * scale - 0.5
+        return np.moveaxis(place - np.stack(np.meshgrid(at, at), -1), -1, 0), on_face
+
+    def _cut(self, index: int, matrix: np.ndarray) -> np.ndarray:
+        """The picture under a (2, 3) matrix to 256-crop pixels, sampled at this size."""
+        return _resampled(self.pictures.image(index), matrix, _cell_centres(self.size))
+
+    def _sample(self, index: int, matrix: np.ndarray, place: np.ndarray) -> np.ndarray:
+        return _resampled(self.pictures.image(index), matrix, place)
+
+
+def _cell_centres(size: int) -> np.ndarray:
+    at = (np.arange(size, dtype=np.float32) + 0.5) * (CROP_SIZE / size) - 0.5
+    return np.stack(np.meshgrid(at, at), -1)
+
+
+def _resampled(image: np.ndarray, matrix: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The picture at crop positions (S, S, 2), where `matrix` takes picture pixels to crop pixels."""
+    size = place.shape[0]
+    back = cv2.invertAffineTransform(np.asarray(matrix, np.float64))
+    if size < CROP_SIZE:  # keep fine detail from aliasing
+        image = cv2.GaussianBlur(image, (0, 0), 0.45 * CROP_SIZE / size)
+    at = (place @ back[:, :2].T + back[:, 2]).astype(np.float32)
+    return cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _moved(mesh: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    return np.column_stack([transform(mesh[:, :2], matrix), mesh[:, 2] * scale]).astype(np.float32)
+
+
+def _frames(pictures: Pictures, clip: str, skip: range) -> np.ndarray:
+    """Indices of a clip's frames, without those of numbers in `skip` (where something hides the face, say)."""
+    indices = np.flatnonzero(pictures.clips == clip)
+    return np.array([i for i in indices if int(pictures.names[i].rsplit(":", 1)[1]) not in skip])
+
+
+def _aligned(mesh: np.ndarray) -> np.ndarray:
+    """A mesh (478, 3) in the pixels of its own crop."""
+    return _moved(mesh, similarity(five_points_of(mesh)))
+
+
+def _chained(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The (2, 3) matrix that applies `first`, then `second`."""
+    return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
+
+
+def jittered(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A crop matrix with the errors that alignment makes, and the shift that lets a head start off centre."""
+    angle, scale = rng.normal(0, 0.04), np.exp(rng.normal(0, 0.05))
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.array([[cosine, -sine], [sine, cosine]])
+    middle = np.array([127.5, 140.0])
+    return _chained(np.column_stack([linear, middle - linear @ middle + rng.normal(0, 4, 2)]), matrix).astype(np.float32)
+
+
+def _near_frontal(mesh: np.ndarray) -> bool:
+    left = np.linalg.norm(mesh[33, :2] - mesh[168, :2])
+    right = np.linalg.norm(mesh[263, :2] - mesh[168, :2])
+    return bool(0.55 < left / max(right, 1e-3) < 1.8)
+
+
+def augmented(pair: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Colour and mirror alike on both sides; landmarks as uncertain as a detector's; channels first."""
+    state = rng.bit_generator.state
+    pair["photo"] = colour(pair["photo"], rng, 0.4)
+    rng.bit_generator.state = state
+    pair["truth"] = colour(pair["truth"], rng, 0.4)
+    if rng.random() < 0.5:
+        pair["photo"], pair["truth"] = pair["photo"][:, ::-1], pair["truth"][:, ::-1]
+        for name in ("driving", "target"):
+            points = pair[name][MIRROR]
+            pair[name] = np.column_stack([CROP_SIZE - 1 - points[:, 0], points[:, 1]])
+        pair["flow"] = pair["flow"][:, :, ::-1] * np.float32([-1, 1])[:, None, None]
+        pair["weight"] = pair["weight"][:, ::-1]
+    for name in ("driving", "target"):
+        pair[name] = pair[name] + rng.normal(0, 0.35, (len(MIRROR), 2))
+    for name in ("photo", "truth"):
+        pair[name] = pair[name].transpose(2, 0, 1)
+    return {k: np.ascontiguousarray(v, v.dtype if v.dtype == np.uint8 else np.float32) for k, v in pair.items()}
+
+
+def conditions(driving: np.ndarray, target: np.ndarray, size: int) -> dict[str, np.ndarray]:
+    """What the networks read: heatmaps (B, 56, S/4, S/4) of both and the flow prior (B, 2, S/4, S/4)."""
+    cells = size // STRIDE
+    return {
+        "driving": render_heatmaps(driving, cells),
+        "heatmaps": render_heatmaps(target, cells),
+        "prior": flow_prior(driving, target, cells),
+    }

@@ -1,0 +1,153 @@
+"""Training the landmark detector on prepared pictures (thesis 4.2.2)."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from realtime.landmarks import CROP_SIZE, heatmap_points
+from trainer.augment import colour, degrade, random_crop
+from trainer.data import EYES_AND_PUPILS, LIPS_AND_CORNERS, Pictures, error_percent
+from trainer.detector import Detector, DetectorSettings
+from trainer.prepare import MARGIN
+
+COARSE_SHARE = 0.35  # of the budget is spent on half-size crops, where a sample costs a quarter
+
+
+def gaussians(points: Tensor, settings: DetectorSettings, crop_size: int = CROP_SIZE) -> Tensor:
+    """Target heatmaps of height 1 (thesis 4.2.2): (B, 56, 2) in crop pixels -> (B, 56, S, S)."""
+    size = crop_size // settings.stride
+    cells = torch.arange(size, device=points.device)
+    centre = (points + 0.5) / settings.stride - 0.5
+    scale = -0.5 * (settings.stride / settings.sigma) ** 2
+    along_x = torch.exp(scale * (cells - centre[..., 0:1]) ** 2)
+    along_y = torch.exp(scale * (cells - centre[..., 1:2]) ** 2)
+    return along_y[..., :, None] * along_x[..., None, :]
+
+
+def iou_loss(predicted: Tensor, truth: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """1 - soft intersection over union, thesis (4.2): (B, 56, S, S) in [0, 1] -> scalar.
+
+    The intersection of two soft sets is their pointwise minimum, so that equal heatmaps reach exactly 0.
+    """
+    intersection = torch.minimum(predicted, truth).sum((-2, -1))
+    union = predicted.sum((-2, -1)) + truth.sum((-2, -1)) - intersection
+    return (1 - (intersection + epsilon) / (union + epsilon)).mean()
+
+
+def coordinate_loss(predicted: Tensor, points: Tensor, stride: int) -> Tensor:
+    """Distance in cells between the live decoder's soft-argmax, taken around the true point, and the truth."""
+    size = predicted.shape[-1]
+    cells = torch.arange(size, device=predicted.device, dtype=torch.float32)
+    centre = (points + 0.5) / stride - 0.5
+    near_x = ((cells - centre[..., 0:1].round()).abs() <= 3).float()
+    near_y = ((cells - centre[..., 1:2].round()).abs() <= 3).float()
+    weight = predicted.float().square() * near_y[..., :, None] * near_x[..., None, :]
+    total = weight.sum((-2, -1)) + 1e-6
+    x = (weight.sum(-2) * cells).sum(-1) / total
+    y = (weight.sum(-1) * cells).sum(-1) / total
+    inside = ((centre > 0) & (centre < size - 1)).all(-1)
+    distance = F.smooth_l1_loss(torch.stack([x, y], -1), centre, beta=0.1, reduction="none").sum(-1)
+    return (distance * inside).mean()
+
+
+class DetectorTask:
+    """Random training crops against Gaussian heatmaps; validation on people never trained on."""
+
+    ema = ("detector",)
+
+    def __init__(self, pictures: Pictures, settings: DetectorSettings, learning_rate: float) -> None:
+        self.pictures, self.settings = pictures, settings
+        detector = Detector(settings)
+        self.modules: dict[str, nn.Module] = {"detector": detector}
+        optimizer = torch.optim.AdamW(detector.parameters(), learning_rate, weight_decay=1e-3)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = learning_rate
+        self.optimizers: dict[str, torch.optim.Optimizer] = {"detector": optimizer}
+        # Clips are many frames of few people: their frames count a third.
+        weight = np.where(pictures.clips == "", 1.0, 1 / 3) * ~pictures.validation
+        hand = ~np.isnan(pictures.hand).all((1, 2))
+        self._chance = weight * np.where(hand, 4.0, 1.0)
+        self._chance /= self._chance.sum()
+        self._check = np.flatnonzero(pictures.validation & (pictures.clips == ""))
+        self._clips = np.flatnonzero(pictures.validation & (pictures.clips != ""))[::4]
+
+    def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        index = int(rng.choice(len(self._chance), p=self._chance))
+        crop, points = random_crop(self.pictures.image(index), self.pictures.points[index], rng)
+        crop = degrade(colour(crop, rng), rng)
+        return {"crop": crop.transpose(2, 0, 1).copy(), "points": points}
+
+    def step(self, batch: dict[str, Tensor], progress: float, fabric: Fabric) -> dict[str, float]:
+        detector: Any = self.modules["detector"]
+        detector.train()
+        crops, points = batch["crop"].float() / 255, batch["points"]
+        if progress < COARSE_SHARE:
+            crops, points = F.avg_pool2d(crops, 2), (points + 0.5) / 2 - 0.5
+        with fabric.autocast():
+            logits = detector.logits(crops).float()
+        truth = gaussians(points, self.settings, crops.shape[-1])
+        predicted = torch.sigmoid(logits)
+        iou = iou_loss(predicted, truth)
+        entropy = F.binary_cross_entropy_with_logits(logits, truth) * 20
+        coordinates = coordinate_loss(predicted, points, self.settings.stride)
+        loss = iou + entropy + coordinates
+        optimizer = self.optimizers["detector"]
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
+        optimizer.step()
+        return {"iou": iou.item(), "entropy": entropy.item(), "coordinates": coordinates.item()}
+
+    @torch.no_grad()
+    def evaluate(self, modules: dict[str, nn.Module]) -> tuple[dict[str, float], np.ndarray]:
+        detector = modules["detector"].eval()
+        result = {}
+        shown = []
+        for name, indices in (("stills", self._check), ("clips", self._clips)):
+            found = []
+            for index in indices:
+                crop = self.pictures.image(index)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+                tensor = torch.from_numpy(crop.copy()).permute(2, 0, 1)[None].float() / 255
+                heatmaps = detector(tensor.to(next(detector.parameters()).device))[0].float().cpu().numpy()
+                points, _ = heatmap_points(heatmaps)
+                found.append(points)
+                if len(shown) < 24 and name == "stills":
+                    shown.append(_drawn(crop, points))
+            if not len(indices):
+                continue
+            predicted, truth = np.stack(found), self.pictures.points[indices] - MARGIN
+            result[f"{name}_nmse"] = float(error_percent(predicted, truth).mean())
+            hand = self.pictures.hand[indices] - MARGIN
+            placed = ~np.isnan(hand).all((1, 2))
+            if placed.any():
+                for part, which in (("lips", LIPS_AND_CORNERS), ("eyes", EYES_AND_PUPILS)):
+                    result[f"hand_{part}"] = float(error_percent(predicted[placed], hand[placed], which).mean())
+        rows = [np.hstack(shown[i : i + 8]) for i in range(0, len(shown) - len(shown) % 8, 8)]
+        return result, np.vstack(rows)
+
+
+def _drawn(crop: np.ndarray, points: np.ndarray) -> np.ndarray:
+    crop = crop.copy()
+    for x, y in points:
+        cv2.circle(crop, (round(float(x) * 16), round(float(y) * 16)), 20, (0, 255, 0), -1, cv2.LINE_AA, 4)
+    return crop
+
+
+if __name__ == "__main__":
+    import sys
+    from pathlib import Path
+
+    from trainer.detector import PRESETS
+    from trainer.loop import Loop, LoopSettings
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    loop = LoopSettings(minutes=float(sys.argv[2]), batch=16, learning_rate=2e-3)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    task = DetectorTask(Pictures(Path("runs/data.npz")), PRESETS["live"], loop.learning_rate)
+    print(Loop(task, loop, Path(sys.argv[1]), fabric).run())
