@@ -79,6 +79,60 @@ def _info(_: argparse.Namespace) -> None:
     print(json.dumps(facts, indent=2))
 
 
+def _add_video(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser("video", help="drive a photo with a video, a motion or a camera, into an MP4 file")
+    parser.add_argument("--source", required=True, help="video or picture file, motion:NAME, or camera:N until Ctrl-C")
+    parser.add_argument("--target", default="hopper", help="photo, or the name of an embedded portrait (%(default)s)")
+    parser.add_argument("--output", required=True, type=Path, help="MP4 file to write")
+    parser.add_argument("--motion", default="relative", help="relative, or absolute: the face as the source has it")
+    parser.add_argument("--reference", default="first", help="the source's neutral: the first frame, or the best")
+    parser.add_argument(
+        "--gain",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PART=GAIN",
+        help="strength of relative motion, such as mouth=1.2; parts are mouth, eyes, brows, gaze and head",
+    )
+    parser.add_argument("--side-by-side", action="store_true", help="put the source left of the photo")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    _add_engine_options(parser)
+    parser.set_defaults(run=_video)
+
+
+def _video(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from realtime.photo import load_photo
+    from realtime.puppet import Puppet
+    from realtime.retarget import RetargetSettings, parse_gains
+    from realtime.sources import open_source
+    from realtime.video import check_output, reenact
+
+    def say(sentence: str) -> None:
+        tqdm.write(f"puppetcam: {sentence}", file=sys.stderr)
+
+    check_output(options.output, options.overwrite)
+    settings = RetargetSettings(options.motion, options.reference, **parse_gains(options.gain))
+    photo = load_photo(options.target, say)
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(contextlib.closing(open_source(options.source, say)))
+        models = stack.enter_context(contextlib.closing(_models(options)))
+        puppet = stack.enter_context(contextlib.closing(Puppet(models, photo, settings, say)))
+        progress = stack.enter_context(tqdm(total=source.frame_count, unit=" frames"))
+        count = reenact(
+            source,
+            puppet.animate,
+            options.output,
+            size=(photo.shape[1], photo.shape[0]),
+            overwrite=options.overwrite,
+            side_by_side=options.side_by_side,
+            on_frame=progress.update,
+            notify=say,
+        )
+    print(f"{options.output}: {count} frames")
+
+
 def _add_bench(subparsers: "Subparsers") -> None:
     parser = subparsers.add_parser("bench", help="measure speed, latency and memory on real frames")
     _add_engine_options(parser)
@@ -100,7 +154,7 @@ def _bench(options: argparse.Namespace) -> None:
             report.check_path(path, suffix)
     if not 0 < options.seconds <= 3600:
         raise InputError(f"--seconds {options.seconds:g} is out of range: more than 0 and at most 3600 is needed")
-    engines = options.engine.split(",") if options.engine else [None]
+    engines = (options.engine or "").split(",")
     runs = [_measure(options)] if len(engines) == 1 else [_measure_apart(options, engine) for engine in engines]
     print(report.table(runs))
     if options.output:
@@ -139,7 +193,7 @@ def _measure_apart(options: argparse.Namespace, engine: str) -> dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="puppetcam", description="Drive a still photo with your face, live.")
     subparsers = parser.add_subparsers(title="subcommands", metavar="COMMAND", required=True)
-    for add in (_add_build, _add_info, _add_bench):
+    for add in (_add_build, _add_info, _add_video, _add_bench):
         add(subparsers)
     return parser
 
