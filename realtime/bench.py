@@ -77,8 +77,8 @@ def _captured(frame: Frame) -> Frame:
     return dataclasses.replace(frame, pts=round(now * 1e6), time_base=MICROSECOND, captured_at=now)
 
 
-class _Camera:
-    """Frames from memory, there and back again without end, at a rate or as fast as they are taken."""
+class Replay:
+    """A live source of frames from memory, there and back again without end: at a rate, or as fast as they go."""
 
     size = frame_count = path = None
     live = True
@@ -162,7 +162,7 @@ def measure(models: Models, photo: Image, source: Source | None, seconds: float)
 
 def _throughput(puppet: Puppet, frames: Sequence[Frame], seconds: float) -> tuple[list[Result], float]:
     """Results of frames that follow each other at once, less their pictures, and frames per second."""
-    camera = _Camera(frames, None)
+    camera = Replay(frames, None)
     results: list[Result] = []
     for frame in itertools.islice(camera, WARM_UP):
         puppet.animate(frame)
@@ -178,7 +178,7 @@ def _latency(puppet: Puppet, frames: Sequence[Frame], seconds: float) -> tuple[l
     """Milliseconds from capture to picture in the live loop, and how many frames it dropped."""
     latencies: list[float] = []
     loop = Loop(
-        _Camera(frames, CAMERA_RATE), puppet, lambda frame, _: latencies.append(time.monotonic() - frame.captured_at)
+        Replay(frames, CAMERA_RATE), puppet, lambda frame, _: latencies.append(time.monotonic() - frame.captured_at)
     )
     loop.start()
     while not latencies and loop.running:

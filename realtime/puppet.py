@@ -113,8 +113,9 @@ class Puppet:
 
     def _take(self, photo: Image) -> Array:
         """Have the models and the compositor ready for a photo: its points (56, 2) in its crop."""
-        matrix = self._frame_face(photo)
-        points = transform(self._photo_points(photo, matrix), matrix)
+        measured = self._photo_points(photo, self._frame_face(photo))
+        matrix = align(measured)
+        points = transform(measured, matrix)
         self._features = self._models.encode_target(cut(photo, matrix), render_heatmaps(points))
         self._compositor = Compositor(photo, matrix)
         return points

@@ -41,16 +41,16 @@ def finder() -> Iterator[FaceFinder]:
 
 
 @pytest.fixture(scope="module")
-def models() -> Iterator[FaceMeshModels]:
-    models = FaceMeshModels()
-    yield models
-    models.close()
+def mesh() -> Iterator[FaceMeshModels]:
+    mesh = FaceMeshModels()
+    yield mesh
+    mesh.close()
 
 
 @pytest.fixture
-def tracker(finder: FaceFinder, models: FaceMeshModels) -> FaceTracker:
-    models.detections = 0
-    return FaceTracker(models.detect, finder)
+def tracker(finder: FaceFinder, mesh: FaceMeshModels) -> FaceTracker:
+    mesh.detections = 0
+    return FaceTracker(mesh.detect, finder)
 
 
 def middle(points: np.ndarray) -> np.ndarray:
@@ -104,13 +104,13 @@ def test_a_cut_to_another_place_is_found_again_in_the_same_frame(tracker: FaceTr
     np.testing.assert_allclose(middle(face.points), (380 + 250 * 0.52, 150 + 250 * 0.42), atol=15)
 
 
-def test_once_found_a_face_costs_one_detection_a_frame(tracker: FaceTracker, models: FaceMeshModels) -> None:
+def test_once_found_a_face_costs_one_detection_a_frame(tracker: FaceTracker, mesh: FaceMeshModels) -> None:
     image = scene((HOPPER, 300, 100, 60))
     tracker.track(image)
-    found = models.detections
+    found = mesh.detections
     for _ in range(5):
         tracker.track(image)
-    assert models.detections == found + 5
+    assert mesh.detections == found + 5
 
 
 def test_a_larger_second_face_does_not_steal_the_track(tracker: FaceTracker, finder: FaceFinder) -> None:
