@@ -170,8 +170,8 @@ def test_points_of_a_photo_and_of_its_mirror_image_agree(mesh: FaceMeshModels) -
         puppet = Puppet(mesh, photo)
         points.append(puppet.retargeter.photo_points)
         puppet.close()
-    mirrored = points[1][MIRROR] * np.float32([-1, 1]) + np.float32([CROP_SIZE - 1, 0])
-    assert np.linalg.norm(mirrored - points[0], axis=1).mean() < 1
+    mirrored = points[1][MIRROR] * np.float32([-1, 1]) + np.float32([CROP_SIZE, 0])  # the template's axis is x = 128
+    assert np.linalg.norm(mirrored - points[0], axis=1).mean() < 0.5
 
 
 def test_the_models_that_ship_keep_the_rest_of_the_photo_and_move_the_face(models: Models) -> None:
