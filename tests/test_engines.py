@@ -70,10 +70,17 @@ def test_reference_agrees_with_onnx_runtime(
     assert session.run(None, {"crop": picture})[0][0] == pytest.approx(reference["heatmaps"], abs=1e-4)
 
 
-# How far an engine may be from the reference: f32 differs by the order of sums, bf16 keeps eight bits.
+# How far an engine may be from the reference, on average and at worst: f32 differs by the order of sums, bf16 keeps
+# eight bits. Where a heatmap is flat, its peak may fall on the neighbouring cell.
 TOLERANCE = {
-    "f32": {"heatmaps": 1e-4, "points": 1e-2, "flow": 1e-2, "mask": 1e-3, "colour": 1e-3},
-    "bf16": {"heatmaps": 0.05, "points": 0.5, "flow": 0.5, "mask": 0.05, "colour": 0.05},
+    "f32": {name: (1e-5, 1e-3) for name in ("heatmaps", "points", "flow", "mask", "colour")},
+    "bf16": {
+        "heatmaps": (1e-3, 0.02),
+        "points": (0.1, 2.0),
+        "flow": (0.05, 0.25),
+        "mask": (0.005, 0.05),
+        "colour": (0.01, 0.1),
+    },
 }
 
 
@@ -83,11 +90,12 @@ def test_openvino_agrees_with_the_reference(
 ) -> None:
     models = load_models("openvino", precision, bundle)
     made = _outputs(models, crop)
-    for name, limit in TOLERANCE[models.precision].items():
+    for name, (average, worst) in TOLERANCE[models.precision].items():
         assert made[name].shape == reference[name].shape
         assert made[name].dtype == np.float32
-        worst = np.abs(made[name] - reference[name])
-        assert np.percentile(worst, 99.9) < limit, name
+        error = np.abs(made[name] - reference[name])
+        assert error.mean() < average, name
+        assert np.percentile(error, 99.9) < worst, name
     models.close()
 
 
