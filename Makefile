@@ -23,7 +23,7 @@ live: demo
 
 demo: setup
 	@mkdir -p out
-	$(BIN)/python run.py video --source motion:demo --target embedded --output out/demo.mp4 --overwrite
+	$(BIN)/python run.py video --source motion:demo --output out/demo.mp4 --overwrite
 	@echo "The demo is in out/demo.mp4"
 
 lint: .venv/test.stamp

@@ -44,8 +44,12 @@ class Bundle:
         return dict(self.card["graphs"]["target_encoder"]["outputs"])
 
     def summary(self) -> dict[str, Any]:
-        """The card without its lists of tensors."""
-        return {key: value for key, value in self.card.items() if key != "graphs"}
+        """The card without the networks' settings and tensors."""
+        return {
+            name: {k: v for k, v in entry.items() if k != "settings"} if isinstance(entry, dict) else entry
+            for name, entry in self.card.items()
+            if name != "graphs"
+        }
 
 
 def weights_hash(folder: Path) -> str:

@@ -73,7 +73,7 @@ def test_reference_agrees_with_onnx_runtime(
 # How far an engine may be from the reference, on average and at worst: f32 differs by the order of sums, bf16 keeps
 # eight bits. Where a heatmap is flat, its peak may fall on the neighbouring cell.
 TOLERANCE = {
-    "f32": {name: (1e-5, 1e-3) for name in ("heatmaps", "points", "flow", "mask", "colour")},
+    "f32": dict.fromkeys(("heatmaps", "points", "flow", "mask", "colour"), (1e-05, 0.001)),
     "bf16": {
         "heatmaps": (1e-3, 0.02),
         "points": (0.1, 2.0),
