@@ -1,6 +1,7 @@
 """Video files from end to end: frames, time stamps, sound, what an interruption leaves, and what errors leave."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,12 +18,13 @@ import pytest
 from realtime.errors import InputError
 from realtime.faces import FaceState
 from realtime.motion import load_motion
-from realtime.photo import portrait_path
+from realtime.photo import load_photo, portrait_path
 from realtime.puppet import STAGES, Result
 from realtime.sources import Frame, open_source
 from realtime.video import LABEL, check_output, reenact
-from tests.clips import click_of, pictures_of, stamps_of, swatch, write_clip
+from tests.clips import click_of, pictures_of, portrait, stamps_of, swatch, write_clip
 
+ROOT = Path(__file__).parents[1]
 SIZE = (120, 90)
 
 
@@ -233,8 +235,7 @@ def test_an_error_of_the_animation_is_passed_on_and_leaves_nothing(tmp_path: Pat
 def run_python(program: str, *arguments: object) -> subprocess.Popen[str]:
     code = "from tests.test_video import *\n" + textwrap.dedent(program)
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    root = Path(__file__).parents[1]
-    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are of Unix")
@@ -286,3 +287,47 @@ def test_ctrl_c_leaves_a_playable_file_of_what_was_done(tmp_path: Path) -> None:
     assert {later - earlier for earlier, later in pairwise(stamps)} == {Fraction(1, 25)}
     assert abs(click_of(tmp_path / "out.mp4") - click_of(clip)) < 0.02
     assert sorted(os.listdir(tmp_path)) == ["clip.mp4", "out.mp4"]
+
+
+def command_line(*arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / "run.py"), "video", "--target", "hopper", *map(str, arguments)]
+
+
+def test_a_photo_driven_from_the_command_line(tmp_path: Path) -> None:
+    faces = [portrait(shift=index) for index in range(12)]
+    clip = write_clip(tmp_path / "clip.mkv", [swatch(0, 256, 300), *faces], list(range(0, 26, 2)), sound="aac")
+    output = tmp_path / "out.mp4"
+    done = subprocess.run(
+        command_line("--source", clip, "--output", output, "--gain", "mouth=1.2", "eyes=0.9", "--side-by-side"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{output}: 13 frames\n"
+    assert stamps_of(output) == stamps_of(clip)
+    assert abs(click_of(output) - click_of(clip)) < 0.02
+    pictures = pictures_of(output)
+    assert pictures[0].shape == (600, 512 + 512, 3)
+    assert np.abs(pictures[0][:, :512].astype(int) - pictures[0][:, 512:]).mean() > 30  # no face yet: never the source
+    photo = load_photo("hopper").astype(int)
+    assert np.abs(pictures[0][:, 512:] - photo).mean() < 8
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent as a signal of Unix")
+def test_ctrl_c_at_the_command_line(tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    process = subprocess.Popen(command_line("--source", "motion:demo", "--output", output), stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    said = b""
+    while not re.search(rb"\s[3-9]\d*/\d+ ", said):
+        said += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    said += process.communicate(timeout=300)[1]
+    assert process.returncode == 130
+    count = len(stamps_of(output))
+    assert 3 <= count < len(load_motion("demo").points)
+    assert f"puppetcam: {output} holds the first {count} frames" in said.decode()
+    assert b"Traceback" not in said
+    assert os.listdir(tmp_path) == ["out.mp4"]
