@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from realtime.landmarks import BROWS, INNER_LIPS, LIPS, MOUTH_CORNERS, OUTER_LIPS, PUPILS, Array
+from realtime.pose import soft_limit
 
 EYE_DISTANCE = 64.0  # pixels of the crop
 CORNERS = np.array([[18, 22], [26, 30]])  # of each eye, left in the picture first
@@ -32,14 +33,7 @@ BROW_REACH = 0.25  # eye distances
 def smoothstep(x: Array | float) -> Array:
     """0 up to 0, 1 from 1 on, smooth between."""
     x = np.minimum(np.maximum(x, 0), 1)
-    return x * x * (3 - 2 * x)  # type: ignore[no-any-return]
-
-
-def soft_limit(x: Array | float, limit: Array | float) -> Array:
-    """x itself up to 60 % of the limit; beyond, it draws near to the limit and never passes it."""
-    knee = 0.6 * np.asarray(limit)
-    over = np.maximum(np.abs(x) - knee, 0)
-    return np.sign(x) * (np.minimum(np.abs(x), knee) + (limit - knee) * np.tanh(over / (limit - knee)))  # type: ignore[no-any-return]
+    return x * x * (3 - 2 * x)
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,8 @@ def eye_opening(openness: Array, neutral: Array) -> Array:
     """
     closed = np.minimum(CLOSED, 0.6 * neutral)
     above = (openness - closed) / np.maximum(neutral - closed, 1e-3)
-    return openness / np.maximum(neutral, 1e-3) * smoothstep((above - 0.12) / 0.4)
+    ratio = openness / np.maximum(neutral, 1e-3)
+    return ratio * smoothstep((above - 0.08) / 0.3)  # type: ignore[no-any-return]
 
 
 def move_brows(face: Array, photo: Array, change: Array) -> None:
@@ -119,7 +114,7 @@ def move_lips(face: Array, photo: Array, neutral: Array, change: Array) -> None:
 
 
 def move_eyes(face: Array, photo: Array, own: Eyes, opening: Array, change: Array) -> None:
-    """Opens the eyes of `face` to `opening` (2,) times the photo's own gap, in place; 0 shuts them whatever their shape.
+    """Opens the eyes of `face` to `opening` (2,) times the photo's own gap, in place; 0 shuts any eye.
 
     The line on which the lids meet moves by the change (56, 2), for eyes that look down lower both lids.
     """

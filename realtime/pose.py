@@ -5,6 +5,7 @@ another. Depth, like x and y, is in crop pixels; it grows away from the camera.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from realtime.landmarks import EYES, Array
 
 Vector = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 # (56, 3) each: the median of 77 neutral studio faces as FaceMesh sees them, aligned to the crop and made symmetric,
 # and the median of what their smiles add to it.
@@ -19,6 +21,7 @@ MEAN_FACE, SMILE = np.load(Path(__file__).with_name("mean_face.npy"))
 ORIGIN = np.array([128.0, 145.6], np.float32)  # what scale, roll and turns leave in place: the five points' middle
 
 LOG_SCALE, ROLL, YAW, PITCH = range(4)  # a pose is these, in radians, and the shift of ORIGIN in pixels: (6,)
+REACH = np.array([0.15, 0.44, 0.44, 0.35, 28.0, 28.0])  # how far a photo's head may go
 STEEPEST = 0.8  # radians; beyond it the far half of the face is hidden and its points are guesses
 EYE_CORNERS = [18, 22, 26, 30]
 # How far a point's x and y tell the pose rather than the expression. The middle of the mouth moves sideways only when
@@ -36,6 +39,18 @@ _SMILE = SMILE[_SEEN].T.astype(np.float64)
 _WEIGHT = _TRUST[_SEEN].T.ravel().astype(np.float64)  # all x, then all y
 # What holds a turn at 0 where the points hardly tell (square pixels a square radian), and last the smile.
 _PRIOR = np.diag([0.0, 0.0, 60.0, 150.0, 0.0, 0.0, 0.05])
+
+
+def soft_limit(x: Floats | float, limit: Floats | float) -> Any:
+    """x itself up to 60 % of the limit; beyond, it draws near to the limit and never passes it."""
+    knee = 0.6 * np.asarray(limit)
+    over = np.maximum(np.abs(x) - knee, 0)
+    return np.sign(x) * (np.minimum(np.abs(x), knee) + (limit - knee) * np.tanh(over / (limit - knee)))
+
+
+def limit_pose(pose: Vector) -> Vector:
+    """A pose (6,) within what a photo has pixels for."""
+    return soft_limit(pose, REACH)  # type: ignore[no-any-return]
 
 
 def camera(pose: Vector) -> Vector:

@@ -21,26 +21,23 @@ from realtime.expression import (
     move_lips,
     move_pupils,
     smoothstep,
-    soft_limit,
 )
 from realtime.landmarks import BROWS, COUNT, CROP_SIZE, EYES, LIPS, Array, five_points
-from realtime.pose import fit_pose, lift, project, unproject
+from realtime.pose import fit_pose, lift, limit_pose, project, unproject
 from realtime.smoothing import PointSmoother
 
 MOTIONS = ("relative", "absolute")
 REFERENCES = ("first", "best")
 GAINS = ("mouth", "eyes", "brows", "gaze", "head")
 
-# How far a photo's head may go: log scale, roll, yaw, pitch (radians), shift (pixels of the crop). A photo has no
-# pixels for more.
-REACH = np.array([0.15, 0.44, 0.44, 0.35, 28.0, 28.0])
 MARGIN = 2.0  # pixels between any point and the crop's edge
 HOLD = 0.5  # seconds a lost face stays as it was
 RELAX = 1.0  # seconds in which it then returns to the photo's own expression
 REJOIN = 0.2  # seconds in which a face found again is caught up with
 RECALIBRATE = 0.3  # seconds in which a new neutral takes effect
 BETTER = 0.9  # a new best reference must be nearer to the photo than this share of the old one's distance
-BLINK_NEUTRAL = 1.8  # eyes this many times as open as in neutral: neutral was caught in a blink
+BLINK_NEUTRAL = 1.8  # eyes this many times as open as in neutral: neutral was caught in a blink, and is taken again
+WAKE = 0.25  # seconds later, when they are fully open
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def parse_gains(texts: Iterable[str]) -> dict[str, float]:
     for text in texts:
         name, _, value = text.partition("=")
         if name not in GAINS:
-            raise InputError(f"gain {text!r} names no part of the face: one of {', '.join(GAINS)} is needed, as mouth=1.2")
+            raise InputError(f"gain {text!r} names no part of the face: one of {', '.join(GAINS)} is needed")
         try:
             gains[name] = float(value)
         except ValueError:
@@ -118,7 +115,7 @@ class Retargeter:
         self._offset, self._ease_start, self._ease_length = np.zeros((COUNT, 2), np.float32), 0.0, 0.0
         self._ease_due = False
         self._lost_at: float | None = None
-        self._calibrate_due = False
+        self._calibrate_at = np.inf
         self.settings = settings or RetargetSettings()
         self._smooth = PointSmoother(EYE_DISTANCE, self.settings.smoothing_strength)
         self._set_photo(photo_points)
@@ -145,12 +142,13 @@ class Retargeter:
     def calibrate(self, points: Array | None = None) -> None:
         """Makes `points` (56, 2) the source's neutral, or, without any, those of the next moment; eased."""
         if points is None:
-            self._calibrate_due = True
+            self._calibrate_at = -np.inf
         else:
             self._set_neutral(points)
 
     def _set_neutral(self, points: Array) -> None:
         self._source = points
+        self._calibrate_at = np.inf
         self._unlikeness = unlikeness(points, self.photo_points)
         self._placement = similarity(five_points(points), five_points(self.photo_points))
         self._neutral = lift(transform(points, self._placement))
@@ -168,11 +166,10 @@ class Retargeter:
             self._lost_at = None
             self._smooth.reset()
             self._ease(REJOIN)
-        if self._source is None or self._calibrate_due or self._is_better(points):
-            self._calibrate_due = False
+        if self._source is None or timestamp >= self._calibrate_at or self._is_better(points):
             self._set_neutral(points)
         placed = self._smooth(transform(points, self._placement), timestamp)
-        target = placed if self.settings.motion == "absolute" else self._relative(placed)
+        target = placed if self.settings.motion == "absolute" else self._relative(placed, timestamp)
         return self._eased(target, timestamp)
 
     def lost(self, timestamp: float) -> Array:
@@ -193,7 +190,7 @@ class Retargeter:
         best = self.settings.reference == "best"
         return best and unlikeness(points, self.photo_points) < BETTER * self._unlikeness
 
-    def _relative(self, placed: Array) -> Array:
+    def _relative(self, placed: Array, timestamp: float) -> Array:
         """The change of the source's points (56, 2), laid on the photo, from its neutral, given to the photo."""
         gains, photo = self.settings, self._photo
         pose = fit_pose(placed, self._neutral)
@@ -204,7 +201,8 @@ class Retargeter:
         change[EYES] *= gains.eyes
         eyes = measure_eyes(posed_out)
         opening = eye_opening(eyes.openness, self._neutral_eyes.openness)
-        self._calibrate_due |= bool(opening.min() > BLINK_NEUTRAL)
+        if opening.min() > BLINK_NEUTRAL:
+            self._calibrate_at = min(self._calibrate_at, timestamp + WAKE)
         # a closing lid hides the pupil, and its point says nothing then: the gaze stays
         seen = float(smoothstep((opening.min() - 0.3) / 0.4))
         self._gaze = self._gaze + seen * ((eyes.gaze - self._neutral_eyes.gaze).mean(0) - self._gaze)
@@ -214,7 +212,7 @@ class Retargeter:
         move_lips(face, photo, self._neutral, change)
         move_eyes(face, photo, self._photo_eyes, np.maximum(1 + gains.eyes * (opening - 1), 0), change)
         move_pupils(face, self._photo_eyes, gains.gaze * self._gaze)
-        driven = project(face, soft_limit(gains.head * pose, REACH))
+        driven = project(face, limit_pose(gains.head * pose))
         return np.clip(driven, MARGIN, CROP_SIZE - 1 - MARGIN)
 
     def _ease(self, length: float) -> None:

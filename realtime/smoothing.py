@@ -26,7 +26,7 @@ _STALE = 0.5  # seconds without a sample after which the past no longer counts
 def _weight(cutoff: Vector | float, dt: float) -> Vector:
     """The share of the newest sample in a first-order low-pass."""
     turns = 2 * np.pi * np.asarray(cutoff) * dt
-    return turns / (turns + 1)  # type: ignore[no-any-return]
+    return turns / (turns + 1)
 
 
 class PointSmoother:

@@ -1,7 +1,7 @@
 """Records the motions that ship (realtime/motions) from video clips: python -m trainer.record_motion CLIPS.
 
-FaceMesh finds the points, a filter without delay takes the shimmer out, and each take is retargeted onto the mean
-face, so that takes of different people join into one. Only landmarks are kept, on a face that is nobody's.
+FaceMesh finds the points, a filter without delay takes the shimmer out, and each take is laid on the mean face, so
+that takes of different people join into one. Only landmarks are kept, on a face that is nobody's.
 """
 
 import sys
@@ -13,57 +13,62 @@ from pathlib import Path
 import av
 import numpy as np
 
+from realtime.alignment import similarity, transform
 from realtime.expression import smoothstep
-from realtime.landmarks import COUNT, EYES, FACEMESH, LIPS, PUPILS, Array
+from realtime.landmarks import BROWS, COUNT, EYES, FACEMESH, LIPS, MIRROR, PUPILS, Array, five_points
 from realtime.motion import FOLDER, save_motion
-from realtime.pose import MEAN_FACE, fit_pose, lift, unproject
-from realtime.retarget import Retargeter, RetargetSettings
+from realtime.pose import MEAN_FACE, fit_pose, lift, limit_pose, project, unproject
 from trainer.prepare import Teacher
 
 DEMO_RATE = Fraction(25)
 DEMO = ("talking", "blinking", "smiling", "turning", "surprise")
 REST = 0.2  # seconds of neutral between takes
 NEUTRAL = MEAN_FACE[:, :2]
+PARTS = {"mouth": LIPS, "brows": BROWS, "eyes": EYES, "gaze": PUPILS}
 
 
 @dataclass(frozen=True)
 class Take:
-    """Frames `span` of a clip. The neutral is the mean of frames, given for the mouth and for the rest; `facing`
-    takes their head pose out first. `ease`: seconds from neutral and back to it."""
+    """Frames of a clip, in the order to play. The neutral is the mean of frames, given for the mouth and for the rest;
+    `facing` takes their head pose out first. `ease`: seconds from neutral and back to it. `pose`: gains of log scale,
+    roll, yaw, pitch and shift. `symmetric`: the mean of the motion and its mirror image."""
 
     clip: str
-    span: slice
+    frames: Sequence[int]
     mouth: Sequence[int]
     rest: Sequence[int]
     facing: bool = False
+    symmetric: bool = False
     ease: float = 0.2
+    pose: tuple[float, ...] = (1, 1, 1, 1, 1, 1)
     gains: dict[str, float] = field(default_factory=dict)
 
 
 TAKES = {
-    "talking": Take("grid_sbia1a.mpg", slice(0, 75), [0, 1], [0, 1]),
-    "smiling": Take("webcam_smile.mp4", slice(0, 72), [4, 5], [4, 5], ease=0.3),
-    "blinking": Take(
-        "grid_id2_vcd_swwp2s.mpg", slice(14, 70), [14], [15, 16, 17], gains={"mouth": 0, "brows": 0.6}
-    ),
-    "turning": Take(
+    "talking": Take("grid_sbia1a.mpg", range(75), [0, 1], [0, 1]),
+    "smiling": Take("webcam_smile.mp4", range(72), [4, 5], [4, 5], ease=0.3),
+    "blinking": Take("grid_id2_vcd_swwp2s.mpg", range(14, 70), [14], [15, 16, 17], gains={"mouth": 0, "brows": 0.6}),
+    "turning": Take(  # she tilts her head more than she turns it, and stays there for long
         "pexels_expressions.mp4",
-        slice(384, 472),
+        [*range(386, 408), *range(408, 438, 3), *range(438, 472)],
         [444],
         [444],
-        ease=0.6,
+        ease=0.7,
+        pose=(1, 0.35, 1.7, 1, 0.5, 0.5),
         gains={"mouth": 0, "brows": 0, "eyes": 0, "gaze": 0},
     ),
     "surprise": Take(
         "pexels_expressions.mp4",
-        slice(262, 288),
+        [*range(264, 287), *range(285, 264, -1)],
         range(0, 16),
         range(330, 380, 5),
         facing=True,
+        symmetric=True,
         ease=0.4,
-        gains={"head": 0.4, "brows": 1.5, "eyes": 1.3, "gaze": 0.5},
+        pose=(0.2, 1, 1, 0.5, 0.3, 0.3),
+        gains={"brows": 1.4, "eyes": 1.3},
     ),
-    "gaze": Take("webcam_gaze.mp4", slice(0, 170), [8, 9], [8, 9], ease=0.3),
+    "gaze": Take("webcam_gaze.mp4", range(170), [8, 9], [8, 9], ease=0.3),
 }
 
 
@@ -91,7 +96,9 @@ def without_shimmer(track: Array) -> Array:
     kernels = np.exp(-0.5 * (steps[:, None] / widths) ** 2)
     kernels /= kernels.sum(0)
     padded = np.pad(track, ((3, 3), (0, 0), (0, 0)), mode="edge")
-    shifted = [padded[3 + step : len(track) + 3 + step] * kernel[:, None] for step, kernel in zip(steps, kernels)]
+    shifted = [
+        padded[3 + step : len(track) + 3 + step] * kernel[:, None] for step, kernel in zip(steps, kernels, strict=True)
+    ]
     return np.sum(shifted, 0).astype(np.float32)
 
 
@@ -102,17 +109,29 @@ def facing(points: Array) -> Array:
 
 
 def record(take: Take, track: Array, rate: Fraction) -> Array:
-    """The take on the mean face, (T, 56, 2), from neutral to neutral."""
-    track = without_shimmer(track)
+    """The take on the mean face, (T, 56, 2), from neutral to neutral.
+
+    Plainly added: the rules that fit an expression to a face are for whoever plays the track, and must not act twice.
+    """
     neutrals = [[facing(p) if take.facing else p for p in track[list(frames)]] for frames in (take.mouth, take.rest)]
-    mouth, neutral = (np.mean(frames, 0) for frames in neutrals)
+    mouth, neutral = (np.mean(frames, 0, np.float32) for frames in neutrals)
     neutral[LIPS] = mouth[LIPS]
-    retargeter = Retargeter(NEUTRAL, RetargetSettings(smoothing=0, **take.gains))
-    retargeter.calibrate(neutral.astype(np.float32))
-    driven = np.array([retargeter.drive(points, i / rate) for i, points in enumerate(track[take.span])])
-    seconds = np.arange(len(driven)) / float(rate)
+    placement = similarity(five_points(neutral), five_points(NEUTRAL))
+    face = lift(transform(neutral, placement))
+    gains = np.ones((COUNT, 1))
+    for part, gain in take.gains.items():
+        gains[PARTS[part]] = gain
+    driven = []
+    for points in transform(track[list(take.frames)], placement):
+        pose = fit_pose(points, face)
+        change = gains * (unproject(points, face[:, 2], pose) - face[:, :2])
+        driven.append(project(MEAN_FACE + np.pad(change, ((0, 0), (0, 1))), limit_pose(pose * take.pose)))
+    motion = np.array(driven)
+    if take.symmetric:
+        motion = (motion + [256, 0] + motion[:, MIRROR] * [-1, 1]) / 2
+    seconds = np.arange(len(motion)) / float(rate)
     near = np.minimum(seconds, seconds[-1] - seconds) / take.ease
-    return (NEUTRAL + smoothstep(near)[:, None, None] * (driven - NEUTRAL)).astype(np.float32)
+    return (NEUTRAL + smoothstep(near)[:, None, None] * (motion - NEUTRAL)).astype(np.float32)
 
 
 def resample(track: Array, rate: Fraction, new_rate: Fraction) -> Array:
@@ -130,7 +149,7 @@ def main(clips: Path) -> None:
     parts = {}
     for name, take in TAKES.items():
         track, rate = track_clip(clips / take.clip)
-        motion = record(take, track, rate)
+        motion = record(take, without_shimmer(track), rate)
         save_motion(FOLDER / f"{name}.npz", motion, rate)
         parts[name] = resample(motion, rate, DEMO_RATE)
     demo = np.concatenate([part for name in DEMO for part in (parts[name], pause)])
