@@ -21,6 +21,7 @@ Detect = Callable[[Image], Array]  # crop uint8 (256, 256, 3) -> heatmaps float3
 AIM = np.array([TEMPLATE[0], TEMPLATE[1], (TEMPLATE[3] + TEMPLATE[4]) / 2], np.float32)
 CORNERS = np.array([[0, 0], [CROP_SIZE, 0], [0, CROP_SIZE], [CROP_SIZE, CROP_SIZE]], np.float32)
 
+SURE = 0.75  # MediaPipe's score from which a second face is believed: ears, hair and collars reach 0.7
 DRIFT = 8.0  # crop pixels, 3 % of the crop: the crop stays put until the face has moved so far in it
 LEAP = 32.0  # crop pixels: so far off its place the U-Net was not trained, and looks again in a crop cut anew
 DOUBT = 0.4  # mean confidence below which MediaPipe is asked whether this is still a face
@@ -96,11 +97,14 @@ class FaceFinder:
     @staticmethod
     def _run(model: Any, image: Image) -> list[Array]:
         height, width = image.shape[:2]
+        detections = model.process(np.ascontiguousarray(image)).detections or []
+        surest = max((detection.score[0] for detection in detections), default=0.0)
         sized = []
-        for detection in model.process(np.ascontiguousarray(image)).detections or []:
+        for detection in detections:
+            if detection.score[0] < min(surest, SURE):
+                continue
             location = detection.location_data
-            box = location.relative_bounding_box
-            keys = location.relative_keypoints
+            box, keys = location.relative_bounding_box, location.relative_keypoints
             points = np.array([(keys[i].x * width, keys[i].y * height) for i in (0, 1, 3)], np.float32) - 0.5
             sized.append((box.width * width * box.height * height, points))
         sized.sort(key=lambda face: -face[0])
