@@ -65,8 +65,8 @@ TAKES = {
         facing=True,
         symmetric=True,
         ease=0.4,
-        pose=(0.2, 1, 1, 0.5, 0.3, 0.3),
-        gains={"brows": 1.4, "eyes": 1.3},
+        pose=(0, 1, 1, 0.5, 0, 0),
+        gains={"mouth": 0.85, "brows": 1.4, "eyes": 1.3},
     ),
     "gaze": Take("webcam_gaze.mp4", range(170), [8, 9], [8, 9], ease=0.3),
 }
