@@ -21,7 +21,6 @@ Detect = Callable[[Image], Array]  # crop uint8 (256, 256, 3) -> heatmaps float3
 AIM = np.array([TEMPLATE[0], TEMPLATE[1], (TEMPLATE[3] + TEMPLATE[4]) / 2], np.float32)
 CORNERS = np.array([[0, 0], [CROP_SIZE, 0], [0, CROP_SIZE], [CROP_SIZE, CROP_SIZE]], np.float32)
 
-SURE = 0.75  # MediaPipe's score from which a second face is believed: ears, hair and collars reach 0.7
 DRIFT = 8.0  # crop pixels, 3 % of the crop: the crop stays put until the face has moved so far in it
 LEAP = 32.0  # crop pixels: so far off its place the U-Net was not trained, and looks again in a crop cut anew
 DOUBT = 0.4  # mean confidence below which MediaPipe is asked whether this is still a face
@@ -66,43 +65,38 @@ def _quiet() -> Iterator[None]:
 
 
 class FaceFinder:
-    """MediaPipe's face detection: the short-range model, and the full-range one where that sees nothing."""
+    """MediaPipe's face detection: the short-range model, and the full-range one where that sees no face, or several:
+    ears, hair and collars look like second faces to it."""
 
     def __init__(self) -> None:
-        blank = np.zeros((128, 128, 3), np.uint8)
-        self._models: list[Any] = []
         with _quiet():
-            for selection in (0, 1):
-                model = FaceDetection(min_detection_confidence=0.5, model_selection=selection)
-                model.process(blank)
-                self._models.append(model)
+            self._short_range, self._full_range = self._models = [
+                FaceDetection(min_detection_confidence=0.5, model_selection=selection) for selection in (0, 1)
+            ]
+            for model in self._models:
+                model.process(np.zeros((128, 128, 3), np.uint8))
 
     def find(self, image: Image) -> list[Array]:
         """The faces of an RGB uint8 image, largest first: each (3, 2) float32, eyes and middle of the mouth, in pixels.
 
         "Left" eye comes first, as it is left in an upright picture.
         """
-        for model in self._models:
-            faces = self._run(model, image)
-            if faces:
-                return faces
-        return []
+        near = self._run(self._short_range, image)
+        if len(near) == 1:
+            return near
+        return self._run(self._full_range, image) or near[:1]
 
     def sees(self, crop: Image, points: Array) -> bool:
         """Whether a (256, 256, 3) crop shows a face where the (56, 2) points, in crop pixels, say it is."""
         five = five_points(points)
         eyes, reach = five[:2].mean(0), np.linalg.norm(five[1] - five[0]) / 2
-        return any(np.linalg.norm(face[:2].mean(0) - eyes) < reach for face in self._run(self._models[0], crop))
+        return any(np.linalg.norm(face[:2].mean(0) - eyes) < reach for face in self._run(self._short_range, crop))
 
     @staticmethod
     def _run(model: Any, image: Image) -> list[Array]:
         height, width = image.shape[:2]
-        detections = model.process(np.ascontiguousarray(image)).detections or []
-        surest = max((detection.score[0] for detection in detections), default=0.0)
         sized = []
-        for detection in detections:
-            if detection.score[0] < min(surest, SURE):
-                continue
+        for detection in model.process(np.ascontiguousarray(image)).detections or []:
             location = detection.location_data
             box, keys = location.relative_bounding_box, location.relative_keypoints
             points = np.array([(keys[i].x * width, keys[i].y * height) for i in (0, 1, 3)], np.float32) - 0.5
@@ -113,7 +107,6 @@ class FaceFinder:
     def close(self) -> None:
         for model in self._models:
             model.close()
-        self._models.clear()
 
     def __enter__(self) -> Self:
         return self
