@@ -1,6 +1,7 @@
 """Video files of many kinds, stills, motion tracks, and a camera whose device is a video file."""
 
 import os
+import threading
 import time
 from fractions import Fraction
 from itertools import pairwise
