@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engines.bundle import EngineError, default_bundle, load_bundle
 from engines.load import ENGINES
 from realtime.errors import InputError
+from trainer.commandline import add_export, add_train
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -190,10 +191,95 @@ def _measure_apart(options: argparse.Namespace, engine: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+def _add_landmarks(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser("landmarks", help="find the 56 landmarks of still pictures")
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture file")
+    parser.add_argument("--output", required=True, type=Path, help="JSON file for the points")
+    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="save the pictures with the points on them there")
+    _add_engine_options(parser)
+    parser.set_defaults(run=_landmarks)
+
+
+def _landmarks(options: argparse.Namespace) -> None:
+    import json
+
+    from tqdm import tqdm
+
+    from realtime.annotation import annotate, check_names
+    from realtime.report import check_path
+
+    check_path(options.output, ".json")
+    check_names(options.pictures, options.draw)
+    with contextlib.closing(_models(options)) as models:
+        found = list(annotate(tqdm(options.pictures, unit=" pictures"), models.detect, options.draw))
+    options.output.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    print(f"{options.output}: {sum(one['points'] is not None for one in found)} faces in {len(found)} pictures")
+
+
+def _add_evaluate(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser("evaluate", help="measure the models against others, on people not trained on")
+    kinds = parser.add_subparsers(title="what to measure", metavar="KIND", required=True)
+    for name, run, text in (
+        ("detector", _evaluate_detector, "landmarks: accuracy, steadiness and speed"),
+        ("generator", _evaluate_generator, "self-reenactment: truth to the picture, the expression and the person"),
+    ):
+        kind = kinds.add_parser(name, help=text)
+        kind.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
+        kind.add_argument("--output", type=Path, default=Path("runs/evaluation") / name, help="folder (%(default)s)")
+        _add_engine_options(kind)
+        kind.set_defaults(run=run)
+        if name == "detector":
+            help_ = "detectors of `train detector` to measure beside"
+            kind.add_argument("--checkpoint", nargs="+", default=[], type=Path, help=help_)
+
+
+def _evaluate_detector(options: argparse.Namespace) -> None:
+    from realtime.annotation import find_face
+    from realtime.faces import FaceFinder
+    from realtime.landmarks import heatmap_points
+    from trainer import evaluate_detector as evaluation
+    from trainer.commandline import check_output_folder
+    from trainer.data import Pictures
+
+    check_output_folder(options.output)
+    pictures = Pictures(options.data)
+    with contextlib.ExitStack() as stack:
+        models = stack.enter_context(contextlib.closing(_models(options)))
+        finder = stack.enter_context(FaceFinder())
+
+        def find(image: Any) -> Any:
+            face = find_face(image, models.detect, finder)
+            return None if face is None else face.points
+
+        follow = evaluation.in_the_crop(lambda crop: heatmap_points(models.detect(crop))[0])
+        methods = {f"ours, {models.engine} {models.precision}": evaluation.Method(find, lambda: follow)}
+        methods |= {f"{path}": evaluation.of_checkpoint(path) for path in options.checkpoint}
+        print(evaluation.evaluate(methods | evaluation.baselines(), pictures, options.output))
+    print(f"{options.output} has the table and the pictures")
+
+
+def _evaluate_generator(options: argparse.Namespace) -> None:
+    from trainer import evaluate_generator as evaluation
+    from trainer.commandline import check_output_folder
+    from trainer.data import Pictures
+
+    check_output_folder(options.output)
+    pictures = Pictures(options.data)
+    with contextlib.closing(_models(options)) as models:
+        reenactors = {f"ours, {models.engine} {models.precision}": evaluation.ours(models)}
+        print(evaluation.evaluate(reenactors | evaluation.baselines(pictures), pictures, options.output))
+    print(f"{options.output} has the table and the pictures")
+
+
+# Packages that an extra brings: the first part of a module's name, and the extra.
+EXTRAS = dict.fromkeys(["kornia", "lightning", "onnx", "scipy", "skimage", "tensorboard", "torch"], "train")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="puppetcam", description="Drive a still photo with your face, live.")
     subparsers = parser.add_subparsers(title="subcommands", metavar="COMMAND", required=True)
-    for add in (_add_build, _add_info, _add_video, _add_bench):
+    trainer = (add_train, _add_evaluate, add_export)
+    for add in (_add_build, _add_info, _add_video, _add_bench, _add_landmarks, *trainer):
         add(subparsers)
     return parser
 
@@ -205,6 +291,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
     except (InputError, EngineError) as error:
         print(f"puppetcam: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        print(f"puppetcam: {error.name} is not installed: pip install 'puppetcam[{extra}]'", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("puppetcam: interrupted", file=sys.stderr)

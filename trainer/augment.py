@@ -16,7 +16,9 @@ def random_crop(image: np.ndarray, points: np.ndarray, rng: np.random.Generator)
     linear = np.array([[cosine, -sine], [sine, cosine]])
     middle = (PICTURE_SIZE - 1) / 2
     matrix = np.column_stack([linear, (CROP_SIZE - 1) / 2 + shift - linear @ [middle, middle]])
-    crop = cv2.warpAffine(image, matrix, (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    crop = cv2.warpAffine(
+        image, matrix, (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     points = points @ linear.T + matrix[:, 2]
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
@@ -38,22 +40,26 @@ def colour(image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -
 
 
 def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One or two of: low resolution, motion blur, median blur, sensor noise, JPEG; and sometimes something in the way."""
+    """At random: low resolution, motion or median blur, something in the way, sensor noise, JPEG."""
     if rng.random() < 0.3:
         small = rng.uniform(0.3, 0.8)
-        image = cv2.resize(cv2.resize(image, None, fx=small, fy=small, interpolation=cv2.INTER_AREA), (CROP_SIZE, CROP_SIZE))
+        image = cv2.resize(
+            cv2.resize(image, None, fx=small, fy=small, interpolation=cv2.INTER_AREA), (CROP_SIZE, CROP_SIZE)
+        )
     if rng.random() < 0.15:
         length = int(rng.integers(3, 10))
         kernel = np.zeros((length, length), np.float32)
-        cv2.line(kernel, (0, int(rng.integers(length))), (length - 1, int(rng.integers(length))), 1.0)
+        cv2.line(kernel, (0, int(rng.integers(length))), (length - 1, int(rng.integers(length))), (1.0,))
         image = cv2.filter2D(image, -1, kernel / max(kernel.sum(), 1e-6))
     elif rng.random() < 0.1:
         image = cv2.medianBlur(image, 5)
     if rng.random() < 0.2:
         image = occlude(image, rng)
     if rng.random() < 0.4:
-        noise = rng.normal(0, rng.uniform(1, 12), (CROP_SIZE // 2, CROP_SIZE // 2, 3) if rng.random() < 0.5 else image.shape)
-        noise = cv2.resize(noise, (CROP_SIZE, CROP_SIZE)) if noise.shape != image.shape else noise
+        noise = rng.normal(
+            0, rng.uniform(1, 12), (CROP_SIZE // 2, CROP_SIZE // 2, 3) if rng.random() < 0.5 else image.shape
+        )
+        noise = np.asarray(cv2.resize(noise, (CROP_SIZE, CROP_SIZE)) if noise.shape != image.shape else noise)
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.4:
         image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])[1], 1)
@@ -65,7 +71,7 @@ def occlude(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     mask = np.zeros(image.shape[:2], np.float32)
     centre = tuple(int(v) for v in rng.integers(50, 206, 2))
     axes = tuple(int(v) for v in rng.integers(8, 40, 2))
-    cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, 1.0, -1)
-    mask = cv2.GaussianBlur(mask, (7, 7), 0)[..., None]
+    cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, (1.0,), -1)
+    soft = cv2.GaussianBlur(mask, (7, 7), 0)[..., None]
     cover = np.roll(image, tuple(rng.integers(40, 200, 2)), (0, 1)) if rng.random() < 0.5 else rng.integers(0, 256, 3)
-    return (image * (1 - mask) + cover * mask).astype(np.uint8)
+    return (image * (1 - soft) + cover * soft).astype(np.uint8)

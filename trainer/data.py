@@ -1,5 +1,6 @@
 """The prepared pictures (trainer.prepare) in memory: decoded on demand, labelled, split by person."""
 
+import zipfile
 import zlib
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,8 @@ import cv2
 import numpy as np
 
 from realtime.alignment import similarity, transform
-from realtime.landmarks import COUNT, EYES, FACEMESH, LEFT_EYE, MIRROR, RIGHT_EYE, five_points, pupil_distance
+from realtime.errors import InputError
+from realtime.landmarks import COUNT, FACEMESH, LEFT_EYE, MIRROR, RIGHT_EYE, five_points
 
 VALIDATION_SHARE = 10  # one person in ten is held out (9:1, thesis 5.3.2)
 
@@ -19,7 +21,7 @@ def held_out(person: str) -> bool:
 
 
 class Pictures:
-    """A prepared npz file. Raises ValueError, naming the file, if it is not one."""
+    """A prepared npz file. Raises InputError, naming the file, if it is not one."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -28,12 +30,20 @@ class Pictures:
                 self.mesh = file["mesh"].astype(np.float32) / 32  # (N, 478, 3)
                 self.hand = file["hand"]  # (N, 56, 2), NaN where nobody placed a point
                 self.names, self.persons, self.clips = file["name"], file["person"], file["clip"]
-        except (OSError, KeyError, ValueError) as error:
-            raise ValueError(f"{path}: not a file made by `run.py train prepare` ({error})") from error
+        except FileNotFoundError:
+            raise InputError(f"there is no {path}: `run.py train prepare` makes it, or name a folder") from None
+        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"{path} is not a file that `run.py train prepare` made: {type(error).__name__}"
+            ) from error
         self.validation = np.array([held_out(p) for p in self.persons])
 
     def __len__(self) -> int:
         return len(self._ends)
+
+    @property
+    def clip_names(self) -> list[str]:
+        return sorted(set(self.clips) - {""})
 
     def image(self, index: int) -> np.ndarray:
         """RGB uint8 (320, 320, 3)."""
@@ -62,13 +72,13 @@ class Pictures:
         mean = np.zeros((COUNT, 2), np.float32)
         known = ~np.isnan(self.hand[placed]).all((0, 2))
         mean[known] = np.nanmean(np.stack(residual)[:, known], 0)
-        return (mean + mean[MIRROR] * np.float32([-1, 1])) / 2
+        return (mean + mean[MIRROR] * np.array([-1, 1], np.float32)) / 2
 
 
 def _upright(points: np.ndarray) -> np.ndarray:
     """The similarity that makes a face upright with its eyes one unit apart."""
     five = five_points(points)
-    return similarity(five[:2], np.float32([[0, 0], [1, 0]]))
+    return similarity(five[:2], np.array([[0, 0], [1, 0]], np.float32))
 
 
 def _corrected(points: np.ndarray, correction: np.ndarray) -> np.ndarray:
@@ -82,13 +92,3 @@ def _corrected(points: np.ndarray, correction: np.ndarray) -> np.ndarray:
         shift[eye, 1] *= np.clip(opening / (0.25 * max(float(width), 1e-3)), 0, 1)
     back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2].astype(np.float32)
     return transform(upright + shift, back)
-
-
-def error_percent(predicted: np.ndarray, truth: np.ndarray, part: np.ndarray = np.arange(COUNT)) -> np.ndarray:
-    """NMSE (thesis 5.1): mean distance of a part's points, in % of the pupil distance: (N, 56, 2) twice -> (N,)."""
-    distance = np.linalg.norm(predicted[:, part] - truth[:, part], axis=-1)
-    return 100 * np.nanmean(distance, 1) / pupil_distance(truth)
-
-
-LIPS_AND_CORNERS = np.r_[34:54, 18, 22, 26, 30]
-EYES_AND_PUPILS = np.r_[EYES, 54, 55]

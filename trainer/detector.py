@@ -68,7 +68,7 @@ class ResNet(nn.Module):
         levels = [x]
         x = F.max_pool2d(x, 3, 2, 1)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+            x = stage(x)  # type: ignore[operator]  # set by name
             levels.append(x)
         return levels
 
@@ -83,6 +83,8 @@ class Detector(nn.Module):
     def __init__(self, settings: DetectorSettings = LIVE) -> None:
         super().__init__()
         self.settings = settings
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
         self.encoder = ResNet(settings)
@@ -118,7 +120,9 @@ class Detector(nn.Module):
             levels.append(x)
         size = x.shape[-2:]
         projected = [
-            F.interpolate(p(level), size=size, mode="bilinear", align_corners=False) if level.shape[-2:] != size else p(level)
+            F.interpolate(p(level), size=size, mode="bilinear", align_corners=False)
+            if level.shape[-2:] != size
+            else p(level)
             for p, level in zip(self.project, levels, strict=True)
         ]
         return self.last(torch.cat(projected, 1))

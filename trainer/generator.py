@@ -57,7 +57,7 @@ def base_grid(height: int, width: int, device: torch.device | None = None) -> Te
 
 
 def warp(image: Tensor, flow: Tensor) -> Tensor:
-    """Backward warp of (B, C, H, W) by a flow (B, 2, H, W) in fractions of the picture's side: out(x) = image(x + flow)."""
+    """Backward warp: out(x) = image(x + flow), of (B, C, H, W) by (B, 2, H, W) in fractions of the picture's side."""
     grid = base_grid(image.shape[2], image.shape[3], image.device) + 2 * flow.permute(0, 2, 3, 1)
     return F.grid_sample(image, grid.to(image.dtype), mode="bilinear", padding_mode="border", align_corners=False)
 

@@ -1,5 +1,7 @@
 """Losses that are only maths. Pictures are (B, 3, S, S) in [0, 1]; every function returns a scalar tensor."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,7 +46,7 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         widths = [4, width, width * 2, width * 4, width * 8]
         layers: list[nn.Module] = []
-        for index, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (a, b) in enumerate(pairwise(widths)):
             layers.append(nn.Conv2d(a, b, 4, 2 if index < 3 else 1, 2))
             if index:
                 layers.append(nn.InstanceNorm2d(b))

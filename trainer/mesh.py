@@ -59,7 +59,10 @@ class Surface:
         steps = np.linspace(-margin, size + margin, 7)
         low, high = np.full(7, -margin), np.full(7, size + margin)
         edge = np.concatenate(
-            [np.stack(side, 1) for side in ((steps, low), (steps, high), (low[1:-1], steps[1:-1]), (high[1:-1], steps[1:-1]))]
+            [
+                np.stack(side, 1)
+                for side in ((steps, low), (steps, high), (low[1:-1], steps[1:-1]), (high[1:-1], steps[1:-1]))
+            ]
         )
         border = np.column_stack([edge, np.full(len(edge), 120.0)])
         for ring in rings:
@@ -78,7 +81,7 @@ class Surface:
         pixels = np.round(((corners[:, :, :2] + 0.5) / scale - 0.5) * 16).astype(np.int32)
         index = np.full((size, size), -1, np.int32)
         for triangle in order:
-            cv2.fillConvexPoly(index, pixels[triangle], int(triangle), cv2.LINE_8, 4)
+            cv2.fillConvexPoly(index, pixels[triangle], (int(triangle),), cv2.LINE_8, 4)
         affine = _affine(corners[:, :, :2], there[self.triangles][:, :, :2])
         cells = (np.arange(size, dtype=np.float32) + 0.5) * scale - 0.5
         x, y = np.meshgrid(cells, cells)

@@ -30,27 +30,39 @@ class Pairs:
         for index in self.stills:
             people.setdefault(pictures.persons[index], []).append(int(index))
         self.people = [indices for indices in people.values() if len(indices) > 1]
-        aligned = [_aligned(pictures.mesh[i]) for i in np.flatnonzero(~pictures.validation & (pictures.clips == "") & frontal)]
-        self.surface = Surface(np.mean(aligned, 0).astype(np.float32))
+        trained = np.flatnonzero(~pictures.validation & (pictures.clips == "") & frontal)
+        self.surface = Surface(np.mean([_aligned(pictures.mesh[i]) for i in trained], 0).astype(np.float32))
         self._expressions = [np.stack([_aligned(pictures.mesh[i]) for i in clip]) for clip in self.clips]
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """One pair. photo, truth (3, S, S) uint8; driving, target (56, 2) crop px; flow (2, S/4, S/4) and its weight."""
+        """One pair: photo and truth (3, S, S) uint8, driving and target points (56, 2) in crop pixels, flow
+        (2, S/4, S/4) and its weight."""
         kind = rng.random()
         if self.clips and kind < 0.4:
             clip = self.clips[int(rng.integers(len(self.clips)))]
-            pair = self.two(*rng.choice(clip, 2), rng)
+            photo, truth = rng.choice(clip, 2)
+            pair = self.two(photo, truth, rng)
         elif self.people and kind < 0.45:
-            pair = self.two(*rng.permutation(self.people[int(rng.integers(len(self.people)))])[:2], rng, together=False)
+            person = self.people[int(rng.integers(len(self.people)))]
+            photo, truth = rng.permutation(person)[:2]
+            pair = self.two(photo, truth, rng, together=False)
         else:
             pair = self.reanimated(int(rng.choice(self.stills)), rng)
         return augmented(pair, rng)
 
-    def two(self, photo: int, truth: int, rng: np.random.Generator, together: bool = True) -> dict[str, np.ndarray]:
-        """Two pictures of one person; `together`: under one crop, that of the photo, so that the head moves in it."""
+    def two(
+        self, photo: int, truth: int, rng: np.random.Generator | None, together: bool = True
+    ) -> dict[str, np.ndarray]:
+        """Two pictures of one person; `together`: under one crop, that of the photo, so that the head moves in it.
+
+        Without `rng` the crop is the aligned one.
+        """
         p = self.pictures
-        matrix = jittered(similarity(five_points(p.points[photo])), rng)
-        other = matrix if together else similarity(five_points(p.points[truth]), transform(five_points(p.points[photo]), matrix))
+        matrix = similarity(five_points(p.points[photo]))
+        if rng is not None:
+            matrix = jittered(matrix, rng)
+        of_photo, of_truth = five_points(p.points[photo]), five_points(p.points[truth])
+        other = matrix if together else similarity(of_truth, transform(of_photo, matrix))
         a, b = _moved(p.mesh[photo], matrix), _moved(p.mesh[truth], other)
         rest = b
         here, there = self.surface.extend(b, rest), self.surface.extend(a, rest)
@@ -105,13 +117,14 @@ class Pairs:
         wide = rng.random() < 0.5
         yaw, pitch, roll = rng.normal(0, 1, 3) * np.radians([11, 7, 6] if wide else [3, 3, 2])
         pivot = mesh[STABLE].mean(0) + [0, 30, 70]  # the neck's joint, behind and below the eyes
-        rotation = turn(np.clip(yaw, -0.4, 0.4), np.clip(pitch, -0.3, 0.3), roll) * np.exp(rng.normal(0, 0.05 if wide else 0.01))
+        rotation = turn(float(np.clip(yaw, -0.4, 0.4)), float(np.clip(pitch, -0.3, 0.3)), float(roll))
+        rotation *= np.exp(rng.normal(0, 0.05 if wide else 0.01))
         mesh = (mesh - pivot) @ rotation.T + pivot
         mesh[:, :2] += rng.normal(0, 7 if wide else 1.5, 2)
         return mesh.astype(np.float32)
 
     def _flow(self, here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """True backward flow (2, S/4, S/4) in crop pixels from the truth's picture to the photo, and where it is known."""
+        """True backward flow (2, S/4, S/4) in crop pixels, from the truth to the photo, and where it is known."""
         cells = self.size // STRIDE
         scale = CROP_SIZE / cells
         place, on_face = self.surface.flow(here, there, cells, scale)
@@ -168,12 +181,14 @@ def jittered(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
     linear = np.array([[cosine, -sine], [sine, cosine]])
     middle = np.array([127.5, 140.0])
-    return _chained(np.column_stack([linear, middle - linear @ middle + rng.normal(0, 4, 2)]), matrix).astype(np.float32)
+    return _chained(np.column_stack([linear, middle - linear @ middle + rng.normal(0, 4, 2)]), matrix).astype(
+        np.float32
+    )
 
 
 def _near_frontal(mesh: np.ndarray) -> bool:
-    left = np.linalg.norm(mesh[33, :2] - mesh[168, :2])
-    right = np.linalg.norm(mesh[263, :2] - mesh[168, :2])
+    left = float(np.linalg.norm(mesh[33, :2] - mesh[168, :2]))
+    right = float(np.linalg.norm(mesh[263, :2] - mesh[168, :2]))
     return bool(0.55 < left / max(right, 1e-3) < 1.8)
 
 
@@ -188,7 +203,7 @@ def augmented(pair: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str
         for name in ("driving", "target"):
             points = pair[name][MIRROR]
             pair[name] = np.column_stack([CROP_SIZE - 1 - points[:, 0], points[:, 1]])
-        pair["flow"] = pair["flow"][:, :, ::-1] * np.float32([-1, 1])[:, None, None]
+        pair["flow"] = pair["flow"][:, :, ::-1] * np.array([-1, 1], np.float32)[:, None, None]
         pair["weight"] = pair["weight"][:, ::-1]
     for name in ("driving", "target"):
         pair[name] = pair[name] + rng.normal(0, 0.35, (len(MIRROR), 2))

@@ -9,7 +9,6 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
@@ -17,7 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from realtime.alignment import TEMPLATE, cut, similarity, transform
-from realtime.landmarks import CROP_SIZE, EYES, FACEMESH, LIPS, MIRROR, WFLW98, five_points, pupil_distance
+from realtime.errors import InputError
+from realtime.landmarks import CROP_SIZE, FACEMESH, five_points
 
 MARGIN = 32  # pixels around the 256x256 crop
 PICTURE_SIZE = CROP_SIZE + 2 * MARGIN
@@ -52,7 +52,7 @@ class Teacher:
             return None
         height, width = image.shape[:2]
         points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float32)
-        return points * np.float32([width, height, width]) - np.float32([0.5, 0.5, 0])
+        return points * np.array([width, height, width], np.float32) - np.array([0.5, 0.5, 0], np.float32)
 
     def close(self) -> None:
         self._mesh.close()
@@ -69,7 +69,7 @@ def align(image: np.ndarray, mesh: np.ndarray, five: np.ndarray) -> tuple[np.nda
 def _read(path: Path) -> np.ndarray:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise ValueError(f"{path}: not a readable picture")
+        raise InputError(f"{path} is not a readable picture: remove it, or replace it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -98,16 +98,23 @@ def stills(folder: Path, teacher: Teacher) -> Iterator[Picture]:
 def frames(path: Path, teacher: Teacher) -> Iterator[Picture]:
     """A clip's frames, all under the crop of its first face, so that head motion stays in the landmarks."""
     first = None
-    with av.open(str(path)) as container:
-        for index, frame in enumerate(container.decode(video=0)):
-            image = frame.to_ndarray(format="rgb24")
-            mesh = teacher(image)
-            if mesh is None:
-                continue
-            if first is None:
-                first = five_points(mesh[FACEMESH, :2])
-            aligned, moved, _ = align(image, mesh, first)
-            yield Picture(aligned, moved, f"{path.name}:{index}", path.stem, path.stem)
+    for index, image in enumerate(_decoded(path)):
+        mesh = teacher(image)
+        if mesh is None:
+            continue
+        if first is None:
+            first = five_points(mesh[FACEMESH, :2])
+        aligned, moved, _ = align(image, mesh, first)
+        yield Picture(aligned, moved, f"{path.name}:{index}", path.stem, path.stem)
+
+
+def _decoded(path: Path) -> Iterator[np.ndarray]:
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                yield frame.to_ndarray(format="rgb24")
+    except (av.FFmpegError, IndexError) as error:
+        raise InputError(f"{path} is not a readable video: remove it, or replace it") from error
 
 
 def hand_points(path: Path) -> dict[str, np.ndarray]:
@@ -120,9 +127,10 @@ def hand_points(path: Path) -> dict[str, np.ndarray]:
             try:
                 places.setdefault(row["file"], {})[int(row["point"])] = (float(row["x"]), float(row["y"]))
             except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path}, line {line}: expected file, point, x, y, got {row}") from error
+                values = ", ".join(str(value) for value in row.values())
+                raise InputError(f"{path}, line {line}: file, point, x and y are needed, not {values}") from error
     blank = (np.nan, np.nan)
-    return {f: np.float32([p.get(i, blank) if i >= 0 else blank for i in LONDON189]) for f, p in places.items()}
+    return {f: np.array([p.get(i, blank) for i in LONDON189], np.float32) for f, p in places.items()}
 
 
 # London-189 template point of each of the 56 landmarks, -1 where it has none.
@@ -137,8 +145,12 @@ LONDON189 = (
 def prepare(data: Path, output: Path) -> None:
     """Label and align everything below `data` (pictures and clips) and write it as one npz file.
 
-    Raises ValueError if there is no usable face.
+    Raises InputError, naming the file, for one that cannot be read and where there is no usable face at all.
     """
+    if not data.is_dir():
+        raise InputError(f"there is no folder {data} to prepare")
+    if output.suffix != ".npz":
+        raise InputError(f"the output should be an .npz file, not {output}")
     pictures: list[Picture] = []
     folders = sorted({p.parent for p in data.rglob("*") if p.suffix.lower() in PICTURES})
     still_teacher = Teacher(video=False)
@@ -150,7 +162,7 @@ def prepare(data: Path, output: Path) -> None:
         pictures += tqdm(frames(path, teacher), desc=path.name, unit=" frames")
         teacher.close()
     if not pictures:
-        raise ValueError(f"{data}: no picture or clip with a usable face")
+        raise InputError(f"{data} holds no picture and no clip with a usable face")
     save(pictures, output)
 
 
@@ -174,9 +186,3 @@ def save(pictures: list[Picture], output: Path) -> None:
         clip=np.array([p.clip for p in pictures]),
     )
     temporary.replace(output)
-
-
-if __name__ == "__main__":
-    import sys
-
-    prepare(Path(sys.argv[1]), Path(sys.argv[2]))

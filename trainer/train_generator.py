@@ -1,17 +1,18 @@
 """Training the generator that ships: first the flow at 128 pixels, then 256, the adversary last."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from realtime.landmarks import CROP_SIZE
 from trainer.data import Pictures
 from trainer.generator import Generator, GeneratorSettings, TargetEncoder, compose
+from trainer.loop import optimize
 from trainer.losses import (
     PatchDiscriminator,
     flow_error,
@@ -22,6 +23,7 @@ from trainer.losses import (
     pyramid_l1,
 )
 from trainer.pairs import Pairs, conditions
+from trainer.sheet import sheet, wrapped
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class GeneratorTraining:
     opaque: float = 0.02  # against a mask that gives up the photo's own pixels
     adversarial: float = 0.02
     adversary_from: float = 1.0
-    skip: dict[str, range] = field(default_factory=dict)  # frame numbers of a clip that are not used
+    skip: dict[str, tuple[int, int]] = field(default_factory=dict)  # first and last frame of a clip not to use
     network: GeneratorSettings = field(default_factory=GeneratorSettings)
 
 
@@ -51,18 +53,19 @@ def border_window(size: int, width: float = 20 / CROP_SIZE) -> Tensor:
 class GeneratorTask:
     """Random pairs; evaluation rebuilds every frame of held-out clips from the clip's first frame."""
 
-    ema = ("encoder", "generator")
+    ema: tuple[str, ...] = ("encoder", "generator")
 
     def __init__(self, pictures: Pictures, settings: GeneratorTraining, learning_rate: float) -> None:
         self.pictures, self.settings = pictures, settings
-        self.pairs = Pairs(pictures, settings.size, skip=settings.skip)
+        skip = {clip: range(first, last + 1) for clip, (first, last) in settings.skip.items()}
+        self.pairs = Pairs(pictures, settings.size, skip=skip)
         self.modules: dict[str, nn.Module] = {
             "encoder": TargetEncoder(settings.network),
             "generator": Generator(settings.network),
             "discriminator": PatchDiscriminator(),
         }
         for module in self.modules.values():
-            module.to(memory_format=torch.channels_last)
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         painter = [*self.modules["encoder"].parameters(), *self.modules["generator"].parameters()]
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "generator": torch.optim.AdamW(painter, learning_rate, (0.9, 0.99), weight_decay=1e-4),
@@ -118,83 +121,56 @@ class GeneratorTask:
             self._train_discriminator(torch.cat([result.detach(), channel], 1), torch.cat([truth, channel], 1), fabric)
             score = self.modules["discriminator"](torch.cat([result, channel], 1))
             losses["adversarial"] = s.adversarial * lsgan(score, real=True)
-        optimizer = self.optimizers["generator"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(torch.stack(list(losses.values())).sum())
-        nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1.0)
-        optimizer.step()
+        optimize(fabric, self.optimizers["generator"], torch.stack(list(losses.values())).sum())
         return {name: value.item() for name, value in losses.items()}
 
     def _train_discriminator(self, made: Tensor, real: Tensor, fabric: Fabric) -> None:
-        discriminator, optimizer = self.modules["discriminator"], self.optimizers["discriminator"]
+        discriminator = self.modules["discriminator"]
         with fabric.autocast():
             loss = lsgan(discriminator(real), real=True) + lsgan(discriminator(made), real=False)
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        optimize(fabric, self.optimizers["discriminator"], loss, clip=None)
 
     @torch.no_grad()
     def evaluate(self, modules: dict[str, nn.Module]) -> tuple[dict[str, float], np.ndarray]:
+        """PSNR on held-out clips, and that of copying the photo; columns of photo, truth and result of clips and of
+        re-animated stills."""
         for module in modules.values():
             module.eval()
-        rng = _Still()
-        rows, errors, copies = [], [], []
+        rows: list[Sequence[np.ndarray]] = []
+        errors, copies = [], []
         for clip in self._clips:
             shown = []
             for photo, truth in clip:
-                pair = self._held_out.two(photo, truth, rng)
-                result, batch = self._rebuild(modules, pair)
-                errors.append(np.square(result - batch[1]).mean())
-                copies.append(np.square(batch[0] - batch[1]).mean())
-                shown.append(np.vstack([*batch, result]))
-            rows.append(np.hstack(shown[:6]))
-        for start in (0, 6):
-            shown = []
-            for index in range(start, start + 6):
-                draw = np.random.default_rng(index)
-                pair = self._held_out.reanimated(int(self._held_out.stills[index * 7]), draw)
-                result, batch = self._rebuild(modules, pair)
-                shown.append(np.vstack([*batch, result]))
-            rows.append(np.hstack(shown))
-        width = min(r.shape[1] for r in rows)
-        picture = (np.vstack([r[:, :width] for r in rows]) * 255).clip(0, 255).astype(np.uint8)
-        psnr = -10 * np.log10(np.array(errors))
-        return {"psnr": float(psnr.mean()), "copy_psnr": float((-10 * np.log10(np.array(copies))).mean())}, picture
+                pair = self._held_out.two(photo, truth, None)
+                result = self._rebuilt(modules, pair)
+                errors.append(_square_error(result, pair["truth"]))
+                copies.append(_square_error(pair["photo"], pair["truth"]))
+                shown.append(np.vstack([pair["photo"], pair["truth"], result]))
+            rows.append(shown[:6])
+        stills = [int(i) for i in self._held_out.stills[: 12 * 7 : 7]]
+        pairs = [self._held_out.reanimated(still, np.random.default_rng(i)) for i, still in enumerate(stills)]
+        shown = [np.vstack([p["photo"], p["truth"], self._rebuilt(modules, p)]) for p in pairs]
+        rows += wrapped(shown, 6)
+        metrics = {}
+        if errors:
+            metrics = {"psnr": _mean_psnr(errors), "copy_psnr": _mean_psnr(copies)}
+        return metrics, sheet(rows)
 
-    def _rebuild(self, modules: dict[str, nn.Module], pair: dict[str, Any]) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The result and [photo, truth], each (S, S, 3) in [0, 1]."""
+    def _rebuilt(self, modules: dict[str, nn.Module], pair: dict[str, Any]) -> np.ndarray:
+        """The result for one pair that is not augmented, RGB uint8 (S, S, 3)."""
         device = next(modules["generator"].parameters()).device
         batch = {k: torch.from_numpy(pair[k])[None].to(device) for k in ("driving", "target")}
         photo = torch.from_numpy(pair["photo"]).permute(2, 0, 1)[None].to(device)
         inputs = self._inputs(batch | {"photo": photo})
         flow, mask, colour = self.forward(modules, inputs)
         result = compose(inputs["photo"], flow, mask, colour, self.window.to(device))
-        picture = result[0].permute(1, 2, 0).cpu().numpy()
-        return picture, [pair["photo"] / np.float32(255), pair["truth"] / np.float32(255)]
+        return (result[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
-class _Still(np.random.Generator):
-    """A random generator without chance: evaluation crops are not jittered."""
-
-    def __init__(self) -> None:
-        super().__init__(np.random.PCG64(0))
-
-    def normal(self, loc: Any = 0.0, scale: Any = 1.0, size: Any = None) -> Any:
-        return np.zeros(size) + loc if size is not None else loc
+def _square_error(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean square difference of two uint8 pictures on a scale of 0 to 1, at least that of rounding."""
+    return max(float(np.square((a.astype(np.float32) - b) / 255).mean()), 1e-6)
 
 
-if __name__ == "__main__":
-    import sys
-    from pathlib import Path
-
-    import cv2
-
-    from trainer.loop import Loop, LoopSettings
-
-    torch.set_num_threads(int(sys.argv[5]) if len(sys.argv) > 5 else 1)
-    cv2.setNumThreads(1)
-    training = GeneratorTraining(size=int(sys.argv[3]), skip={"pexels_expressions": range(58, 246)})
-    loop = LoopSettings(minutes=float(sys.argv[2]), batch=int(sys.argv[4]), learning_rate=1e-3)
-    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
-    task = GeneratorTask(Pictures(Path("runs/data.npz")), training, loop.learning_rate)
-    print(Loop(task, loop, Path(sys.argv[1]), fabric).run())
+def _mean_psnr(errors: list[float]) -> float:
+    return float(np.mean([-10 * np.log10(error) for error in errors]))

@@ -1,0 +1,66 @@
+"""Checkpoints of trainer.loop, and the networks rebuilt from the settings that they carry."""
+
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+
+from realtime.errors import InputError
+from trainer.detector import LIVE, Detector, DetectorSettings
+from trainer.generator import Generator, GeneratorSettings, TargetEncoder
+
+
+def read_checkpoint(path: Path, *names: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """A checkpoint that holds averaged weights of the modules named.
+
+    Raises InputError, naming the file, for anything else.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}: `run.py train` writes one named last.pt")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        there = list(state["ema"])
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError, UnpicklingError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a checkpoint of `run.py train`: {type(error).__name__}") from error
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise InputError(f"{path} holds no {' and no '.join(missing)}: its networks are {', '.join(there)}")
+    return dict(state)
+
+
+def fit(module: nn.Module, weights: dict[str, Any], path: Path) -> None:
+    """Load weights that must fit a module exactly. Raises InputError, naming the first tensor that does not."""
+    own = module.state_dict()
+    for name in sorted({*own, *weights}):
+        a, b = own.get(name), weights.get(name)
+        if a is None or b is None:
+            raise InputError(f"{path} {'lacks' if b is None else 'has an unknown'} {name}: it is of another network")
+        if a.shape != b.shape:
+            raise InputError(f"{path} has {name} of shape {tuple(b.shape)}, not {tuple(a.shape)}")
+    module.load_state_dict(weights)
+
+
+def read_detector(path: Path) -> tuple[Detector, dict[str, Any]]:
+    """The averaged detector of a checkpoint, in evaluation mode, and the checkpoint.
+
+    A checkpoint older than its settings, which kept only their text, is of the live network or of none.
+    """
+    state = read_checkpoint(path, "detector")
+    settings = state["settings"]
+    detector = Detector(DetectorSettings(**settings) if isinstance(settings, dict) else LIVE)
+    fit(detector, state["ema"]["detector"], path)
+    return detector.eval(), state
+
+
+def read_generator(path: Path) -> tuple[TargetEncoder, Generator, dict[str, Any]]:
+    """The averaged target encoder and generator of a checkpoint, in evaluation mode, and the checkpoint."""
+    state = read_checkpoint(path, "encoder", "generator")
+    settings = state["settings"]
+    network = GeneratorSettings(**settings["network"]) if isinstance(settings, dict) else GeneratorSettings()
+    encoder, generator = TargetEncoder(network), Generator(network)
+    fit(encoder, state["ema"]["encoder"], path)
+    fit(generator, state["ema"]["generator"], path)
+    return encoder.eval(), generator.eval(), state

@@ -1,0 +1,200 @@
+"""The trainer's part of the command line: `train` and `export`. Heavy imports wait until a command runs."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from realtime.errors import InputError
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from trainer.data import Pictures
+    from trainer.loop import LoopSettings, Task
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+PRECISIONS = ("bf16-mixed", "32-true")
+
+
+def add_train(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser("train", help="prepare pictures, and train the detector or the generator on them")
+    kinds = parser.add_subparsers(title="what to train", metavar="KIND", required=True)
+
+    prepare = kinds.add_parser("prepare", help="label and align a folder of pictures and clips, into one file")
+    prepare.add_argument("--data", required=True, type=Path, help="folder of pictures and clips, at any depth")
+    prepare.add_argument("--output", required=True, type=Path, help="npz file to write")
+    prepare.set_defaults(run=_prepare)
+
+    detector = kinds.add_parser("detector", help="train the landmark detector (thesis 4.2.2)")
+    detector.add_argument("--preset", default="live", choices=("live", "thesis"), help="network (%(default)s)")
+    _add_loop_options(detector, learning_rate=2e-3)
+    detector.set_defaults(run=_detector)
+
+    generator = kinds.add_parser("generator", help="train the generator: at 128 pixels first, then at 256")
+    generator.add_argument("--size", default=128, type=int, choices=(128, 256), help="side of the crops (%(default)s)")
+    generator.add_argument(
+        "--adversary-from",
+        default=1.0,
+        type=float,
+        metavar="SHARE",
+        help="share of the budget after which the adversary joins; 1: never (%(default)s)",
+    )
+    generator.add_argument(
+        "--skip",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="CLIP:FROM-TO",
+        help="frames of a clip that are not used, where something hides the face, say",
+    )
+    _add_loop_options(generator, learning_rate=1e-3)
+    generator.set_defaults(run=_generator)
+
+
+def _add_loop_options(parser: argparse.ArgumentParser, learning_rate: float) -> None:
+    parser.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote, or a folder to prepare")
+    parser.add_argument(
+        "--output", required=True, type=Path, help="folder of the run; one that is there is gone on with"
+    )
+    parser.add_argument("--minutes", default=15.0, type=float, help="of training, over all resumed parts (%(default)s)")
+    parser.add_argument("--steps", default=0, type=int, help="optimizer steps in place of minutes")
+    parser.add_argument("--batch", default=16, type=int, help="samples per step and device (%(default)s)")
+    parser.add_argument("--learning-rate", default=learning_rate, type=float, help="at its highest (%(default)s)")
+    parser.add_argument("--seed", default=0, type=int, help="of weights and samples (%(default)s)")
+    parser.add_argument(
+        "--start-from", type=Path, metavar="CHECKPOINT", help="begin with another run's averaged weights"
+    )
+    parser.add_argument("--threads", type=int, help="processor threads of the networks; PyTorch's choice if not given")
+    parser.add_argument("--workers", default=0, type=int, help="processes that draw samples (%(default)s: none apart)")
+    parser.add_argument("--precision", default=PRECISIONS[0], choices=PRECISIONS, help="(%(default)s)")
+    parser.add_argument(
+        "--devices", default=1, type=int, help="how many devices of the best kind present (%(default)s)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="two steps, an evaluation, a checkpoint in OUTPUT/dry-run"
+    )
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from trainer.prepare import prepare
+
+    prepare(options.data, options.output)
+    print(f"{options.output}: {options.output.stat().st_size / 2**20:.1f} MiB")
+
+
+def _detector(options: argparse.Namespace) -> None:
+    from trainer.detector import PRESETS
+    from trainer.train_detector import DetectorTask
+
+    fabric, pictures, loop = _common(options)
+    _train(options, DetectorTask(pictures, PRESETS[options.preset], loop.learning_rate), loop, fabric)
+
+
+def _generator(options: argparse.Namespace) -> None:
+    from trainer.train_generator import GeneratorTask, GeneratorTraining
+
+    if not 0 <= options.adversary_from <= 1:
+        raise InputError(f"--adversary-from {options.adversary_from:g} is out of range: a share from 0 to 1 is needed")
+    skip = parse_skips(options.skip)
+    fabric, pictures, loop = _common(options)
+    unknown = sorted(set(skip) - set(pictures.clips))
+    if unknown:
+        raise InputError(f"--skip {unknown[0]}: {options.data} has no such clip, only {', '.join(pictures.clip_names)}")
+    training = GeneratorTraining(options.size, adversary_from=options.adversary_from, skip=skip)
+    _train(options, GeneratorTask(pictures, training, loop.learning_rate), loop, fabric)
+
+
+def parse_skips(values: list[str]) -> dict[str, tuple[int, int]]:
+    """["CLIP:FROM-TO", ...] as {clip: (first, last)}. Raises InputError for what is not of that form."""
+    skips = {}
+    for value in values:
+        match = re.fullmatch(r"(.+):(\d+)-(\d+)", value)
+        if match is None or int(match[2]) > int(match[3]):
+            raise InputError(f"--skip {value} should be CLIP:FROM-TO, as in talk:58-245")
+        skips[match[1]] = (int(match[2]), int(match[3]))
+    return skips
+
+
+def _common(options: argparse.Namespace) -> tuple["Fabric", "Pictures", "LoopSettings"]:
+    """What every training needs: launched devices, seeded; the pictures; and the loop's settings."""
+    for name in ("minutes", "batch", "learning_rate", "devices"):
+        if getattr(options, name) <= 0:
+            raise InputError(f"--{name.replace('_', '-')} should be more than 0, not {getattr(options, name):g}")
+    for name in ("steps", "seed", "workers"):
+        if getattr(options, name) < 0:
+            raise InputError(f"--{name} should be 0 or more, not {getattr(options, name)}")
+    if options.threads is not None and options.threads < 1:
+        raise InputError(f"--threads should be 1 or more, not {options.threads}")
+    import cv2
+    import torch
+    from lightning.fabric import Fabric, seed_everything
+
+    from trainer.data import Pictures
+    from trainer.loop import LoopSettings
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
+    pictures = Pictures(_prepared(options))
+    if options.devices > max(1, torch.cuda.device_count()) and torch.cuda.is_available():
+        raise InputError(f"--devices {options.devices}: this machine has {torch.cuda.device_count()}")
+    fabric = Fabric(accelerator="auto", devices=options.devices, precision=options.precision)
+    fabric.launch()
+    seed_everything(options.seed, verbose=False)
+    loop = LoopSettings(
+        minutes=options.minutes,
+        steps=2 if options.dry_run else options.steps,
+        batch=min(2, options.batch) if options.dry_run else options.batch,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        workers=options.workers,
+    )
+    return fabric, pictures, loop
+
+
+def _prepared(options: argparse.Namespace) -> Path:
+    """The file to train on: the one given, or one made of the folder given, once, in the run's folder."""
+    if not options.data.is_dir():
+        return Path(options.data)
+    from trainer.prepare import prepare
+
+    file = Path(options.output) / "data.npz"
+    if not file.exists():
+        prepare(options.data, file)
+    return file
+
+
+def _train(options: argparse.Namespace, task: "Task", settings: "LoopSettings", fabric: "Fabric") -> None:
+    from trainer.loop import Loop
+
+    check_output_folder(options.output)
+    output = options.output / "dry-run" if options.dry_run else options.output
+    if options.dry_run:
+        (output / "last.pt").unlink(missing_ok=True)
+    loop = Loop(task, settings, output, fabric, options.start_from)
+    result = loop.run()
+    print(f"{loop.checkpoint}: " + ", ".join(f"{name} {value:.3f}" for name, value in result.items()))
+
+
+def add_export(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser("export", help="make a bundle that the program runs of two checkpoints")
+    parser.add_argument("--detector", required=True, type=Path, metavar="CHECKPOINT", help="of `train detector`")
+    parser.add_argument("--generator", required=True, type=Path, metavar="CHECKPOINT", help="of `train generator`")
+    parser.add_argument("--output", required=True, type=Path, help="folder of the bundle")
+    parser.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from trainer.export import export
+
+    export(options.detector, options.generator, options.output)
+    print(f"{options.output}: a bundle for --bundle")
+
+
+def check_output_folder(path: Path) -> None:
+    """Make a folder for results. Raises InputError where there is a file of that name."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--output {path} is a file: a folder is needed")
+    path.mkdir(parents=True, exist_ok=True)

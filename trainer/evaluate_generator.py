@@ -1,0 +1,195 @@
+"""The generators' table: self-reenactment of people never trained on, at 256x256 on the full crop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from realtime.alignment import cut, similarity
+from realtime.errors import InputError
+from realtime.landmarks import five_points, flow_prior, heatmap_points, render_heatmaps
+from trainer.baselines import Find, copy, dlib_embedding, facemesh, mesh_warp
+from trainer.data import Pictures
+from trainer.generator import compose
+from trainer.metrics import (
+    PICTURE_METRICS,
+    carried_over,
+    cosine_similarity,
+    error_percent,
+    eye_opening,
+    mouth_opening,
+)
+from trainer.pairs import Pairs
+from trainer.sheet import labelled, sheet, write_picture
+from trainer.table import Rows, save_tables
+from trainer.train_generator import border_window
+
+Reenact = Callable[[np.ndarray], np.ndarray]  # driving crop -> result, both RGB uint8 (256, 256, 3)
+Reenactor = Callable[[np.ndarray], Reenact]  # given a photo's crop
+EVERY = 6  # frames of a clip between two that are rebuilt
+STILL = 4  # frames of a clip on which flicker is measured
+NOTES = (
+    "The first frame of a clip is the photo; every sixth later one is rebuilt from it, under the photo's crop. Of "
+    "people with several stills, the first is the photo. Expression: NMSE between the points that MediaPipe sees in "
+    "truth and result, in % of the pupil distance. CSIM: cosine of dlib's embeddings of photo and result; a dash if "
+    "dlib is not installed. Flicker: mean difference, in grey levels, of the results of one frame under two samples of "
+    "camera noise of two grey levels. Eyes and mouth: the share of the change of opening that is carried over, as "
+    "MediaPipe sees it. FID needs Inception's weights, which are not part of the project."
+)
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A photo's crop and the crops it shall become."""
+
+    name: str
+    photo: np.ndarray
+    truths: list[np.ndarray]
+
+
+def ours(models: Any) -> Reenactor:
+    """The models of a bundle (docs/design.md, Models), driven by their own detector's points, as they are."""
+    window = border_window(256)
+
+    def of_photo(photo: np.ndarray) -> Reenact:
+        target, _ = heatmap_points(models.detect(photo))
+        features = models.encode_target(photo, render_heatmaps(target))
+        picture = torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 255
+
+        def reenact(driving: np.ndarray) -> np.ndarray:
+            points, _ = heatmap_points(models.detect(driving))
+            flow, mask, colour = models.generate(render_heatmaps(points), flow_prior(points, target), features)
+            channels = (flow, mask[None], colour.transpose(2, 0, 1))
+            moves, shares, paint = (torch.from_numpy(np.array(array[None], np.float32)) for array in channels)
+            result = compose(picture, moves, shares, paint, window)
+            return (result[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
+
+        return reenact
+
+    return of_photo
+
+
+def baselines(pictures: Pictures) -> dict[str, Reenactor]:
+    """Copying the photo, and moving its FaceMesh triangles."""
+    return {"copy": copy, "FaceMesh warp": mesh_warp(Pairs(pictures, 256).surface)}
+
+
+def clip_sequences(pictures: Pictures) -> list[Sequence]:
+    """The held-out clips, all frames under the crop of the first."""
+    sequences = []
+    for name in sorted(set(pictures.clips[pictures.validation]) - {""}):
+        indices = np.flatnonzero(pictures.clips == name)
+        matrix = similarity(five_points(pictures.points[indices[0]]))
+        first, *later = (cut(pictures.image(i), matrix) for i in indices[::EVERY])
+        sequences.append(Sequence(name, first, later))
+    return sequences
+
+
+def still_sequences(pictures: Pictures) -> list[Sequence]:
+    """The held-out people with several stills, each still under its own crop."""
+    people: dict[str, list[np.ndarray]] = {}
+    for i in np.flatnonzero(pictures.validation & (pictures.clips == "")):
+        crop = cut(pictures.image(i), similarity(five_points(pictures.points[i])))
+        people.setdefault(str(pictures.persons[i]), []).append(crop)
+    return [Sequence(name, first, later) for name, (first, *later) in people.items() if later]
+
+
+@dataclass
+class Observer:
+    """What judges the results: MediaPipe's eyes and dlib's, neither of which was trained with ours."""
+
+    find: Find
+    embed: Callable[[np.ndarray], np.ndarray] | None
+
+    def points(self, crop: np.ndarray) -> np.ndarray:
+        points = self.find(crop)
+        return np.full((56, 2), np.nan, np.float32) if points is None else points
+
+
+def measure(reenactor: Reenactor, sequence: Sequence, observer: Observer) -> tuple[dict[str, float], list[np.ndarray]]:
+    """Every figure for one sequence, and the results."""
+    reenact = reenactor(sequence.photo)
+    results = [reenact(truth) for truth in sequence.truths]
+    row = {
+        name: float(np.mean([metric(r, t) for r, t in zip(results, sequence.truths, strict=True)]))
+        for name, metric in PICTURE_METRICS.items()
+    }
+    seen = np.stack([observer.points(result) for result in results])
+    asked = np.stack([observer.points(truth) for truth in sequence.truths])
+    row["expression NMSE %"] = float(np.nanmean(error_percent(seen, asked)))
+    if observer.embed:
+        of_photo = observer.embed(sequence.photo)
+        row["CSIM"] = float(np.mean([cosine_similarity(of_photo, observer.embed(result)) for result in results]))
+    else:
+        row["CSIM"] = float("nan")
+    row["flicker"] = flicker(reenact, sequence.truths)
+    photo = observer.points(sequence.photo)[None]
+    known = ~np.isnan(seen).any((1, 2)) & ~np.isnan(asked).any((1, 2))
+    for name, opening in (("eyes carried over %", eye_opening), ("mouth carried over %", mouth_opening)):
+        row[name] = carried_over(opening(seen[known]), opening(asked[known]), opening(photo))
+    return row, results
+
+
+def flicker(reenact: Reenact, frames: list[np.ndarray]) -> float:
+    """Mean difference in grey levels between the results of one frame under two samples of camera noise."""
+    rng = np.random.default_rng(0)
+
+    def noisy(frame: np.ndarray) -> np.ndarray:
+        return np.clip(np.round(frame + rng.normal(0, 2, frame.shape)), 0, 255).astype(np.uint8)
+
+    chosen = frames[:: max(1, len(frames) // STILL)]
+    pairs = [(reenact(noisy(frame)), reenact(noisy(frame))) for frame in chosen]
+    return float(np.mean([np.abs(a.astype(np.int16) - b).mean() for a, b in pairs]))
+
+
+def evaluate(reenactors: dict[str, Reenactor], pictures: Pictures, output: Path) -> str:
+    """Measure reenactors on the held-out people; writes table.md, table.json and sheet.png, the worst frames of the
+    first reenactor first. Returns the table.
+
+    Raises InputError if there is nothing to rebuild.
+    """
+    groups = {"Held-out clips": clip_sequences(pictures), "Held-out stills of one person": still_sequences(pictures)}
+    groups = {title: sequences for title, sequences in groups.items() if sequences}
+    if not groups:
+        raise InputError("no clip and no pair of stills shows a person who is held out: more people are needed")
+    observer = Observer(facemesh(video=False), dlib_embedding())
+    tables: dict[str, Rows] = {}
+    columns: list[tuple[float, np.ndarray]] = []
+    for title, sequences in groups.items():
+        measured: dict[str, list[dict[str, float]]] = {name: [] for name in reenactors}
+        for sequence in tqdm(sequences, desc=title, unit=" sequences"):
+            shown = []
+            for name, reenactor in reenactors.items():
+                row, results = measure(reenactor, sequence, observer)
+                measured[name].append(row)
+                shown.append(results)
+            columns += _columns(sequence, dict(zip(reenactors, shown, strict=True)))
+        tables[title] = {name: _mean(rows) for name, rows in measured.items()}
+    columns.sort(key=lambda column: column[0])
+    pictured = [column for _, column in columns[:: max(1, len(columns) // 24)]]
+    write_picture(output / "sheet.png", sheet([pictured[i : i + 12] for i in range(0, len(pictured), 12)]))
+    return save_tables(tables, NOTES, output)
+
+
+def _columns(sequence: Sequence, results: dict[str, list[np.ndarray]]) -> list[tuple[float, np.ndarray]]:
+    """Photo, truth and results above one another for each frame, with the first reenactor's PSNR."""
+    columns = []
+    for index, truth in enumerate(sequence.truths):
+        made = [labelled(frames[index], name) for name, frames in results.items()]
+        first = next(iter(results.values()))[index]
+        column = np.vstack([labelled(sequence.photo, "photo"), labelled(truth, "truth"), *made])
+        columns.append((PICTURE_METRICS["PSNR dB"](first, truth), column))
+    return columns
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each figure over sequences, of those that have it."""
+    means = {}
+    for name in rows[0]:
+        known = [row[name] for row in rows if not np.isnan(row[name])]
+        means[name] = float(np.mean(known)) if known else float("nan")
+    return means
