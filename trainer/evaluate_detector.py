@@ -15,7 +15,7 @@ from realtime.landmarks import COUNT, pupil_distance
 from trainer.baselines import Find, dlib_points, facemesh
 from trainer.checkpoint import read_detector
 from trainer.data import Pictures
-from trainer.metrics import PARTS, error_percent, eye_opening, mouth_opening
+from trainer.metrics import PARTS, error_percent, eye_opening, mean_of_known, mouth_opening
 from trainer.prepare import MARGIN, PICTURE_SIZE
 from trainer.sheet import labelled, sheet, with_points, write_picture
 from trainer.table import Rows, save_tables
@@ -67,22 +67,24 @@ def _found(find: Find, images: list[np.ndarray]) -> np.ndarray:
     return np.stack([blank if (points := find(image)) is None else points for image in images])
 
 
-def accuracy(found: np.ndarray, hand: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """NMSE per part on hand-placed points, then on all labels, and how many faces were not found."""
-    placed = ~np.isnan(hand).all((1, 2))
-    row = {f"{name}, by hand": _mean(error_percent(found[placed], hand[placed], p)) for name, p in PARTS.items()}
-    row |= {f"{name}, labels": _mean(error_percent(found, labels, part)) for name, part in PARTS.items()}
-    return row | {"not found": float(np.isnan(found).all((1, 2)).sum())}
+def accuracy(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """NMSE per part, of parts all of whose points the method knows, and how many faces were not found."""
+    lost = np.isnan(found).all((1, 2))
+    row = {}
+    for name, part in PARTS.items():
+        known = not np.isnan(found[~lost][:, part]).any() and not lost.all()
+        row[name] = mean_of_known(error_percent(found, truth, part)) if known else float("nan")
+    return row | {"not found": float(lost.sum())}
 
 
 def openings(found: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Mean error of the lids' gap on closed eyes, and of the lips' on open mouths."""
     row = {}
     for name, opening, chosen in (
-        ("lids of closed eyes", eye_opening, eye_opening(labels) < CLOSED),
-        ("lips of open mouths", mouth_opening, mouth_opening(labels) > OPEN),
+        ("lids, closed eyes", eye_opening, eye_opening(labels) < CLOSED),
+        ("lips, open mouths", mouth_opening, mouth_opening(labels) > OPEN),
     ):
-        row[name] = _mean(np.abs(opening(found[chosen]) - opening(labels[chosen])))
+        row[f"{name} ({chosen.sum()})"] = mean_of_known(np.abs(opening(found[chosen]) - opening(labels[chosen])))
     return row
 
 
@@ -123,7 +125,7 @@ def consistency(find: Find, images: list[np.ndarray], found: np.ndarray, labels:
     for name, (disturb, move) in DISTURBANCES.items():
         again = _found(find, [disturb(image) for image in images])
         distance = np.linalg.norm(again - move(found), axis=-1) / pupil_distance(labels)[:, None]
-        row[name] = 100 * _mean(distance.reshape(-1))
+        row[name] = 100 * mean_of_known(distance.reshape(-1))
     return row
 
 
@@ -142,7 +144,9 @@ def on_clips(method: Method, pictures: Pictures) -> dict[str, float]:
         change = [np.abs(a.astype(np.int16) - b).mean() for a, b in pairwise(images)]
         still = np.argsort(change)[: max(1, len(change) // 4)]
         step = np.linalg.norm(np.diff(np.stack(found), axis=0)[still], axis=-1)
-        movements.append(100 * _mean((step / pupil_distance(pictures.points[indices[still]])[:, None]).reshape(-1)))
+        movements.append(
+            100 * mean_of_known((step / pupil_distance(pictures.points[indices[still]])[:, None]).reshape(-1))
+        )
     if not milliseconds:
         return {}
     median, slow = np.percentile(milliseconds, (50, 95))
@@ -160,27 +164,28 @@ def evaluate(methods: dict[str, Method], pictures: Pictures, output: Path) -> st
     images = [pictures.image(i) for i in stills]
     labels, hand = pictures.points[stills], pictures.hand[stills]
     some = np.unique(np.linspace(0, len(stills) - 1, DISTURBED).astype(int))
-    accurate: Rows = {}
+    placed = ~np.isnan(hand).all((1, 2))
+    by_hand: Rows = {}
+    by_labels: Rows = {}
     steady: Rows = {}
     worst = []
     for name, method in tqdm(methods.items(), unit=" methods"):
         found = _found(method.find, images)
-        accurate[name] = accuracy(found, hand, labels) | openings(found, labels)
+        by_hand[name] = accuracy(found[placed], hand[placed])
+        by_labels[name] = accuracy(found, labels) | openings(found, labels)
         steady[name] = consistency(method.find, [images[i] for i in some], found[some], labels[some])
         steady[name] |= on_clips(method, pictures)
         worst.append(_worst(name, images, found, labels))
     write_picture(output / "worst.png", sheet(worst))
-    title = f"Held out: {len(stills)} stills, {int((~np.isnan(hand).all((1, 2))).sum())} of them placed by hand"
-    return save_tables({title: accurate, "Steadiness and speed": steady}, NOTES, output)
+    tables = {
+        f"{placed.sum()} held-out stills whose points were placed by hand": by_hand,
+        f"All {len(stills)} held-out stills": by_labels,
+        "Steadiness and speed": steady,
+    }
+    return save_tables({title: rows for title, rows in tables.items() if rows}, NOTES, output)
 
 
 def _worst(name: str, images: list[np.ndarray], found: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
     errors = error_percent(found, labels)
     order = np.argsort(-np.nan_to_num(errors, nan=np.inf))[:10]
     return [labelled(with_points(images[i], found[i]), f"{name}: {errors[i]:.1f}") for i in order]
-
-
-def _mean(values: np.ndarray) -> float:
-    """The mean of what is known; NaN if nothing is."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")

@@ -21,6 +21,7 @@ from trainer.metrics import (
     cosine_similarity,
     error_percent,
     eye_opening,
+    mean_of_known,
     mouth_opening,
 )
 from trainer.pairs import Pairs
@@ -66,7 +67,7 @@ def ours(models: Any) -> Reenactor:
             channels = (flow, mask[None], colour.transpose(2, 0, 1))
             moves, shares, paint = (torch.from_numpy(np.array(array[None], np.float32)) for array in channels)
             result = compose(picture, moves, shares, paint, window)
-            return (result[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
+            return (result[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().contiguous().numpy()
 
         return reenact
 
@@ -120,7 +121,7 @@ def measure(reenactor: Reenactor, sequence: Sequence, observer: Observer) -> tup
     }
     seen = np.stack([observer.points(result) for result in results])
     asked = np.stack([observer.points(truth) for truth in sequence.truths])
-    row["expression NMSE %"] = float(np.nanmean(error_percent(seen, asked)))
+    row["expression NMSE %"] = mean_of_known(error_percent(seen, asked))
     if observer.embed:
         of_photo = observer.embed(sequence.photo)
         row["CSIM"] = float(np.mean([cosine_similarity(of_photo, observer.embed(result)) for result in results]))
@@ -188,8 +189,4 @@ def _columns(sequence: Sequence, results: dict[str, list[np.ndarray]]) -> list[t
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
     """The mean of each figure over sequences, of those that have it."""
-    means = {}
-    for name in rows[0]:
-        known = [row[name] for row in rows if not np.isnan(row[name])]
-        means[name] = float(np.mean(known)) if known else float("nan")
-    return means
+    return {name: mean_of_known(np.array([row[name] for row in rows])) for name in rows[0]}

@@ -25,6 +25,12 @@ def error_percent(predicted: np.ndarray, truth: np.ndarray, part: np.ndarray = A
     return 100 * mean / pupil_distance(truth)
 
 
+def mean_of_known(values: np.ndarray) -> float:
+    """The mean of what is not NaN; NaN if nothing is known."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
 def eye_opening(points: np.ndarray) -> np.ndarray:
     """Distance between the lids' middles, both eyes' mean, in % of the pupil distance: (..., 56, 2) -> (...)."""
     gaps = [points[..., eye[5:8], 1].mean(-1) - points[..., eye[1:4], 1].mean(-1) for eye in (LEFT_EYE, RIGHT_EYE)]
