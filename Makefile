@@ -18,8 +18,8 @@ setup: .venv/live.stamp
 	./setup.sh train,dev
 	@touch $@ .venv/live.stamp
 
-live: demo
-	@echo "The live page is not there yet: this was the demo."
+live: setup
+	$(BIN)/python run.py live
 
 demo: setup
 	@mkdir -p out

@@ -134,6 +134,45 @@ def _video(options: argparse.Namespace) -> None:
     print(f"{options.output}: {count} frames")
 
 
+def _add_live(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser("live", help="serve the live page: drive a photo with the browser's camera")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s); others need TLS")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on (%(default)s); 0 takes a free one")
+    parser.add_argument("--target", default="hopper", help="photo, or the name of an embedded portrait (%(default)s)")
+    parser.add_argument(
+        "--source", default="motion:demo", help="what drives it until the browser's camera does (%(default)s)"
+    )
+    parser.add_argument("--camera", type=int, metavar="N", help="this machine's camera: short for --source camera:N")
+    parser.add_argument("--sessions", type=int, default=2, help="how many people at once (%(default)s)")
+    parser.add_argument("--token", help="what visitors must know; made and printed for other hosts than this machine")
+    parser.add_argument("--tls-cert", type=Path, help="certificate, a PEM file")
+    parser.add_argument("--tls-key", type=Path, help="its key, a PEM file")
+    parser.add_argument("--self-signed", action="store_true", help="TLS with a certificate made now")
+    parser.add_argument("--no-mark", action="store_true", help='leave out the word "synthetic" in the corner')
+    _add_engine_options(parser)
+    parser.set_defaults(run=_live)
+
+
+def _live(options: argparse.Namespace) -> None:
+    from realtime.sources import open_source
+    from web.serve import Address, serve
+    from web.studio import ModelPool, Studio
+
+    address = Address(options.host, options.port, options.token, options.tls_cert, options.tls_key, options.self_signed)
+    source = options.source if options.camera is None else f"camera:{options.camera}"
+    asked = " ".join(filter(None, (options.engine, options.precision, options.device)))
+    studio = Studio(
+        options.target,
+        source,
+        options.sessions,
+        not options.no_mark,
+        asked,
+        open_source,
+        ModelPool(lambda: _models(options)),
+    )
+    serve(studio, address)
+
+
 def _add_bench(subparsers: "Subparsers") -> None:
     parser = subparsers.add_parser("bench", help="measure speed, latency and memory on real frames")
     _add_engine_options(parser)
@@ -279,7 +318,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="puppetcam", description="Drive a still photo with your face, live.")
     subparsers = parser.add_subparsers(title="subcommands", metavar="COMMAND", required=True)
     trainer = (add_train, _add_evaluate, add_export)
-    for add in (_add_build, _add_info, _add_video, _add_bench, _add_landmarks, *trainer):
+    for add in (_add_live, _add_build, _add_info, _add_video, _add_bench, _add_landmarks, *trainer):
         add(subparsers)
     return parser
 

@@ -1,0 +1,170 @@
+"""A live server of FaceMesh models on a port of its own, and an aiortc peer that talks to it like the page does."""
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+import uvicorn
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+from numpy.typing import NDArray
+
+from realtime.sources import open_source
+from tests.facemesh import FaceMeshModels
+from web.serve import listen
+from web.server import create_app
+from web.studio import ModelPool, Studio
+
+Image = NDArray[np.uint8]
+RATE = 20  # camera frames per second
+
+
+@contextlib.contextmanager
+def live_server(*, sessions: int = 2, token: str | None = None, mark: bool = True) -> Iterator[str]:
+    """The address of a server that runs in a thread, on FaceMesh models."""
+    studio = Studio("hopper", "motion:demo", sessions, mark, "", open_source, ModelPool(FaceMeshModels))
+    server = uvicorn.Server(uvicorn.Config(create_app(studio, ("127.0.0.1",), token), log_level="error"))
+    socket = listen("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, args=([socket],), name="server")
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        socket.close()
+
+
+class Camera(MediaStreamTrack):
+    """A track that shows pictures one after the other, over and over."""
+
+    kind = "video"
+
+    def __init__(self, pictures: list[Image]) -> None:
+        super().__init__()
+        self._pictures = pictures
+        self._started = time.monotonic()
+        self.stamps: list[int] = []
+
+    async def recv(self) -> av.VideoFrame:
+        if self.readyState != "live":
+            raise MediaStreamError
+        index = len(self.stamps)
+        await asyncio.sleep(self._started + index / RATE - time.monotonic())
+        frame = av.VideoFrame.from_ndarray(self._pictures[index % len(self._pictures)], "rgb24")
+        # not evenly: time stamps that come back must be these, and not new ones
+        frame.pts, frame.time_base = index * 90_000 // RATE + 7 * (index % 3), Fraction(1, 90_000)
+        self.stamps.append(frame.pts)
+        return frame
+
+
+class Peer:
+    """A page without a browser: `frames` are the results so far, `messages` what the server said."""
+
+    def __init__(self, address: str, headers: dict[str, str] | None = None) -> None:
+        self.session = ""
+        self.frames: list[av.VideoFrame] = []
+        self.messages: list[dict[str, Any]] = []
+        self._client = httpx.AsyncClient(base_url=address, headers=headers, trust_env=False)
+        self.connection = RTCPeerConnection(RTCConfiguration([]))
+        self._channel = self.connection.createDataChannel("control")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+
+    async def connect(self, camera: Camera | None = None, strip: bool = False) -> httpx.Response:
+        """Send an offer; the server's response to it."""
+        if camera:
+            self.connection.addTrack(camera)
+        else:
+            self.connection.addTransceiver("video", "recvonly")
+        self.connection.on("track", lambda track: self._tasks.append(asyncio.create_task(self._receive(track))))
+        self._channel.on("message", self._hear)
+        await self.connection.setLocalDescription(await self.connection.createOffer())
+        local = self.connection.localDescription
+        offer = {"sdp": local.sdp, "type": local.type, "strip": strip}
+        response = await self._client.post("/offer", json=offer, timeout=30)
+        if response.status_code == 200:
+            answer = response.json()
+            self.session = answer["session"]
+            await self.connection.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
+            self._tasks.append(asyncio.create_task(self._ping()))
+        return response
+
+    async def _receive(self, track: MediaStreamTrack) -> None:
+        with contextlib.suppress(MediaStreamError):
+            while True:
+                self.frames.append(await track.recv())
+                self._changed.set()
+
+    def _hear(self, text: str) -> None:
+        self.messages.append(json.loads(text))
+        self._changed.set()
+
+    async def _ping(self) -> None:
+        while True:
+            self.send(type="ping")
+            await asyncio.sleep(0.5)
+
+    def send(self, **message: Any) -> None:
+        if self._channel.readyState == "open":
+            self._channel.send(json.dumps(message))
+
+    async def ask(self, **message: Any) -> dict[str, Any]:
+        """Send a message, and wait for its answer."""
+        seq = len(self.messages) + 1000
+        await self.until(lambda: self._channel.readyState == "open")
+        self.send(seq=seq, **message)
+        await self.until(lambda: any(said.get("seq") == seq for said in self.messages))
+        return next(said for said in self.messages if said.get("seq") == seq)
+
+    async def until(self, condition: Any, timeout: float = 30) -> None:
+        """Wait until something holds. Raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while not condition():
+                self._changed.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), 0.1)
+
+    async def upload(self, content: bytes, **query: str) -> httpx.Response:
+        return await self._client.post("/photos", params={"session": self.session, **query}, content=content)
+
+    async def fetch(self, path: str) -> httpx.Response:
+        return await self._client.get(path, params={"session": self.session})
+
+    def stats(self) -> dict[str, Any]:
+        """The newest statistics."""
+        return next(message for message in reversed(self.messages) if message["type"] == "stats")
+
+    def pictures(self) -> list[Image]:
+        return [frame.to_ndarray(format="rgb24") for frame in self.frames]
+
+    async def vanish(self) -> None:
+        """Fall silent without a word."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def close(self) -> None:
+        await self.vanish()
+        await self.connection.close()
+        await self._client.aclose()
+
+
+@contextlib.asynccontextmanager
+async def peer(address: str, **headers: str) -> AsyncIterator[Peer]:
+    """A peer, closed at the end."""
+    made = Peer(address, headers)
+    try:
+        yield made
+    finally:
+        await made.close()

@@ -1,0 +1,148 @@
+// The connection to the server: one peer connection, and a control channel of JSON messages.
+
+const ALIVE = 1000; // milliseconds between two signs of life
+const PATIENCE = 3000; // milliseconds that a broken connection may take to heal
+const RETRIES = [1, 2, 4, 8]; // seconds
+
+const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
+
+export class Refusal extends Error {}
+
+// `onState(name, text)`, `onTrack(stream)`, `onMessage(message)` and `onOpen()` are the page's.
+export class Live {
+  constructor(handlers) {
+    this.handlers = handlers;
+    this.session = "";
+    this.track = null;
+    this.waiting = new Map();
+    this.seq = 0;
+    this.failures = 0;
+    addEventListener("pagehide", () => this.leave());
+    addEventListener("pageshow", event => event.persisted && this.connect());
+    setInterval(() => this.isOpen && this.channel.send('{"type":"ping"}'), ALIVE);
+  }
+
+  get isOpen() {
+    return this.channel?.readyState === "open";
+  }
+
+  async connect() {
+    this.drop();
+    this.handlers.onState("connecting", "Connecting");
+    const peer = (this.peer = new RTCPeerConnection({ iceServers: this.handlers.iceServers() }));
+    try {
+      await this.negotiate(peer);
+    } catch (error) {
+      if (peer === this.peer) this.retry(error);
+    }
+  }
+
+  async negotiate(peer) {
+    const sender = peer.addTransceiver("video", { direction: "sendrecv" });
+    this.sender = sender.sender;
+    await this.sender.replaceTrack(this.track);
+    peer.ontrack = event => {
+      event.receiver.jitterBufferTarget = 0;
+      event.receiver.playoutDelayHint = 0;
+      this.handlers.onTrack(new MediaStream([event.track]));
+    };
+    this.channel = peer.createDataChannel("control");
+    this.channel.onopen = () => peer === this.peer && this.opened();
+    this.channel.onclose = () => peer === this.peer && this.retry(new Error("The connection broke"));
+    this.channel.onmessage = event => peer === this.peer && this.hear(JSON.parse(event.data));
+    peer.onconnectionstatechange = () => this.watch(peer);
+    await peer.setLocalDescription();
+    await this.gathered(peer);
+    const offer = { sdp: peer.localDescription.sdp, type: "offer", strip: true };
+    const response = await fetch("/offer", { method: "POST", body: JSON.stringify(offer) });
+    const answer = await response.json();
+    if (!response.ok) throw Object.assign(new Refusal(answer.message), { status: response.status });
+    if (peer !== this.peer) {
+      navigator.sendBeacon(`/leave?session=${answer.session}`);
+      return;
+    }
+    this.session = answer.session;
+    await peer.setRemoteDescription({ sdp: answer.sdp, type: answer.type });
+  }
+
+  gathered(peer) {
+    const complete = new Promise(resolve => {
+      peer.onicegatheringstatechange = () => peer.iceGatheringState === "complete" && resolve();
+    });
+    return peer.iceGatheringState === "complete" ? null : Promise.race([complete, sleep(2000)]);
+  }
+
+  opened() {
+    this.failures = 0;
+    this.handlers.onOpen();
+  }
+
+  async watch(peer) {
+    if (peer.connectionState === "disconnected") await sleep(PATIENCE);
+    if (peer === this.peer && ["failed", "disconnected"].includes(peer.connectionState)) {
+      this.retry(new Error("The connection failed"));
+    }
+  }
+
+  retry(error) {
+    this.drop();
+    if (error.status === 401) {
+      this.handlers.onState("refused", error.message);
+      return;
+    }
+    const seconds = RETRIES[Math.min(this.failures++, RETRIES.length - 1)];
+    const gone = error instanceof TypeError ? "The server is gone" : error.message;
+    this.handlers.onState("broken", `${gone}. Trying again in ${seconds} s`);
+    this.timer = setTimeout(() => this.connect(), seconds * 1000);
+  }
+
+  drop() {
+    clearTimeout(this.timer);
+    const peer = this.peer;
+    this.peer = this.channel = this.sender = null;
+    peer?.close();
+    for (const { reject } of this.waiting.values()) reject(new Error("The connection broke"));
+    this.waiting.clear();
+    if (this.session) this.leave();
+  }
+
+  leave() {
+    navigator.sendBeacon(`/leave?session=${this.session}`);
+    this.session = "";
+  }
+
+  hear(message) {
+    const asked = this.waiting.get(message.seq);
+    if (asked) {
+      this.waiting.delete(message.seq);
+      if (message.type === "done") asked.resolve(message);
+      else asked.reject(new Refusal(message.message));
+    } else if (message.type === "failed") {
+      this.retry(new Error(message.message));
+    } else {
+      this.handlers.onMessage(message);
+    }
+  }
+
+  // The server's answer to a message; rejects with its reason when it refuses.
+  ask(type, content = {}) {
+    if (!this.isOpen) return Promise.reject(new Error("There is no connection yet"));
+    const seq = ++this.seq;
+    const answer = new Promise((resolve, reject) => this.waiting.set(seq, { resolve, reject }));
+    this.channel.send(JSON.stringify({ type, seq, ...content }));
+    return answer;
+  }
+
+  // The camera's track, sent from now on; null sends none.
+  async send(track) {
+    this.track = track;
+    await this.sender?.replaceTrack(track);
+  }
+
+  async upload(photo) {
+    const response = await fetch(`/photos?session=${this.session}&consent=yes`, { method: "POST", body: photo });
+    const answer = await response.json();
+    if (!response.ok) throw new Refusal(answer.message);
+    return answer.id;
+  }
+}

@@ -1,0 +1,150 @@
+"""The live server: the page, its photos, and the offers and answers of its sessions."""
+
+import asyncio
+import contextlib
+import io
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+from aiortc import RTCSessionDescription
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.background import BackgroundTask
+
+from realtime.errors import InputError
+from realtime.motion import motion_names
+from realtime.photo import FORMATS, load_photo, portrait_names, portrait_path
+from web.gate import Gate
+from web.session import Session
+from web.studio import Studio
+from web.transport import ice_servers, prepare_aiortc
+
+FOLDER = Path(__file__).parent
+SCRIPTS = ("page.js", "live.js", "camera.js", "clock.js", "ticker.js")
+PAGE = {"/": "page.html", **{f"/{name}": name for name in ("page.css", *SCRIPTS)}}
+OFFER_BYTES = 100_000
+PHOTO_BYTES = 20 << 20
+PHOTO_PIXELS = 50_000_000
+
+
+def _refuse(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"message": message}, status)
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """The request's body. Raises InputError for more than `most` bytes, without reading on."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise InputError(f"the upload is too large: at most {most / 1e6:.0f} MB are taken")
+    return bytes(body)
+
+
+def _decode(body: bytes) -> Any:
+    """An uploaded photo, RGB uint8 (H, W, 3). Raises InputError."""
+    with contextlib.suppress(PIL.UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        with PIL.Image.open(io.BytesIO(body), formats=FORMATS) as picture:  # reads the size, decodes nothing
+            pixels = picture.width * picture.height
+        if pixels > PHOTO_PIXELS:
+            raise InputError(
+                f"the picture has {pixels / 1e6:.0f} megapixels: at most {PHOTO_PIXELS / 1e6:.0f} are taken"
+            )
+    return load_photo(body)
+
+
+class Stage:
+    """The sessions there are. Used on the event loop only."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self.sessions: dict[str, Session] = {}
+
+    async def offer(self, request: Request) -> Response:
+        try:
+            message = json.loads(await _body(request, OFFER_BYTES))
+            offer, strip = RTCSessionDescription(message["sdp"], message["type"]), message.get("strip") is True
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return _refuse(400, "an offer must be JSON with its sdp and type")
+        if len(self.sessions) >= self.studio.sessions:
+            return _refuse(503, f"all {self.studio.sessions} places are taken: try again when somebody has left")
+        session = Session(self.studio, self._forget)
+        self.sessions[session.id] = session
+        try:
+            answer = await session.open(offer, strip)
+        except InputError as error:
+            return _refuse(400, str(error))
+        return JSONResponse({"sdp": answer.sdp, "type": answer.type, "session": session.id})
+
+    def _forget(self, session: Session) -> None:
+        self.sessions.pop(session.id, None)
+
+    async def upload(self, request: Request, session: str, consent: str = "") -> Response:
+        if session not in self.sessions:
+            return _refuse(404, "the session is over: connect again")
+        if consent != "yes":
+            return _refuse(403, "a photo needs the word that the person in it agreed")
+        try:
+            photo = await asyncio.to_thread(_decode, await _body(request, PHOTO_BYTES))
+        except InputError as error:
+            return _refuse(400, str(error))
+        if session not in self.sessions:
+            return _refuse(404, "the session is over: connect again")
+        return JSONResponse({"id": self.sessions[session].add_photo(photo)})
+
+    async def recording(self, name: str, session: str) -> Response:
+        found = self.sessions[session].recording(name) if session in self.sessions else None
+        if found is None:
+            return _refuse(404, "there is no such recording")
+        return FileResponse(found, filename="puppetcam.mp4", background=BackgroundTask(found.unlink, missing_ok=True))
+
+    async def leave(self, session: str) -> Response:
+        if session in self.sessions:
+            self.sessions[session].shut()
+        return Response(status_code=204)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(session.close() for session in list(self.sessions.values())))
+        await asyncio.to_thread(self.studio.pool.close)
+
+
+def create_app(studio: Studio, hosts: tuple[str, ...] | None, token: str | None) -> FastAPI:
+    """The server as an ASGI application. hosts, token: see Gate."""
+    prepare_aiortc()
+    stage = Stage(studio)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await stage.close()
+
+    app = FastAPI(title="Puppetcam", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.state.stage = stage
+    for path, name in PAGE.items():
+        app.add_api_route(path, lambda name=name: FileResponse(FOLDER / name), methods=["GET"], response_model=None)
+    app.post("/offer", response_model=None)(stage.offer)
+    app.post("/photos", response_model=None)(stage.upload)
+    app.post("/leave", response_model=None)(stage.leave)
+    app.get("/recordings/{name}", response_model=None)(stage.recording)
+
+    @app.get("/portraits/{name}", response_model=None)
+    async def portrait(name: str) -> Response:
+        return FileResponse(portrait_path(name)) if name in portrait_names() else _refuse(404, "no such portrait")
+
+    @app.get("/about", response_model=None)
+    async def about() -> Response:
+        return JSONResponse(
+            {
+                "portraits": portrait_names(),
+                "motions": motion_names(),
+                "source": studio.source,
+                "target": studio.target if studio.target in portrait_names() else "",
+                "iceServers": ice_servers(),
+            }
+        )
+
+    app.add_middleware(Gate, hosts=hosts, token=token)
+    return app
