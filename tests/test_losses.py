@@ -1,0 +1,133 @@
+"""Every loss and every metric against values worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from realtime.landmarks import COUNT
+from trainer import losses, metrics
+from trainer.detector import DetectorSettings
+from trainer.train_detector import coordinate_loss, gaussians, iou_loss
+
+
+def picture(*rows: list[float]) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.float32)[None, None]
+
+
+ONE = picture([1, 1], [1, 1])
+
+
+def test_weighted_l1_is_the_mean_difference_under_a_weight() -> None:
+    a, b = picture([0, 1], [2, 3]), picture([1, 1], [0, 3])
+    assert losses.weighted_l1(a, b, ONE).item() == pytest.approx(3 / 4)
+    assert losses.weighted_l1(a, b, picture([5, 1], [1, 1])).item() == pytest.approx(7 / 4)
+
+
+def test_the_pyramid_averages_the_levels() -> None:
+    a, b = picture([0, 1], [2, 3]), picture([1, 1], [0, 3])
+    # halved: the means 1.5 and 1.25
+    assert losses.pyramid_l1(a, b, ONE, levels=2).item() == pytest.approx((0.75 + 0.25) / 2)
+    assert losses.pyramid_l1(a, b, ONE, levels=1).item() == pytest.approx(0.75)
+
+
+def test_gradient_difference_sees_edges_and_not_levels() -> None:
+    a = picture([0, 1], [0, 1])
+    assert losses.gradient_difference(a + 5, a, ONE).item() == 0
+    assert losses.gradient_difference(a, picture([0, 0], [0, 0]), ONE).item() == pytest.approx(1)  # across 1, down 0
+
+
+def test_flow_error_is_square_near_zero_and_straight_beyond() -> None:
+    flow = torch.tensor([0.5, 3.0]).view(1, 2, 1, 1)
+    weight = torch.tensor([[[2.0]]])
+    assert losses.flow_error(flow, torch.zeros_like(flow), weight).item() == pytest.approx(2 * (0.125 + 2.5))
+
+
+def test_lsgan() -> None:
+    score = torch.tensor([0.0, 3.0])
+    assert losses.lsgan(score, real=True).item() == pytest.approx((1 + 4) / 2)
+    assert losses.lsgan(score, real=False).item() == pytest.approx(9 / 2)
+
+
+def test_iou_loss_is_the_thesis_s() -> None:
+    a, b = picture([1, 0.5], [0, 0]), picture([0.5, 0.5], [1, 0])
+    assert iou_loss(a, b).item() == pytest.approx(1 - 1 / (1.5 + 2 - 1), abs=1e-5)
+    assert iou_loss(a, a).item() == pytest.approx(0, abs=1e-6)
+    assert iou_loss(a, 0 * a).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_gaussians_are_those_of_the_live_loop() -> None:
+    from realtime.landmarks import render_heatmaps
+
+    points = np.random.default_rng(0).uniform(10, 240, (COUNT, 2)).astype(np.float32)
+    truth = gaussians(torch.from_numpy(points)[None], DetectorSettings(stride=4))[0]
+    assert np.allclose(truth.numpy(), render_heatmaps(points), atol=1e-5)
+
+
+def test_coordinate_loss_is_zero_on_the_truth_and_grows_with_the_distance() -> None:
+    settings = DetectorSettings(stride=4)
+    points = torch.full((1, COUNT, 2), 101.5)  # the middle of a cell: (101.5 + 0.5) / 4 - 0.5 = 25
+    made = gaussians(points, settings)
+    assert coordinate_loss(made, points, 4).item() == pytest.approx(0, abs=1e-4)
+    off = [coordinate_loss(gaussians(points + shift, settings), points, 4).item() for shift in (2.0, 4.0)]
+    assert 0.2 < off[0] < off[1]
+
+
+def test_landmark_maps() -> None:
+    maps = torch.zeros(1, COUNT, 8, 8)
+    maps[0, :2, 4, 4] = 1
+    channel = losses.landmark_channel(maps, 8)
+    assert channel.sum().item() == 1  # two landmarks in one place count once
+    weight = losses.landmark_weight(maps, 8)
+    assert weight[0, 0, 4, 4].item() == 5
+    assert weight[0, 0, 3, 3].item() == 5
+    assert weight[0, 0, 0, 0].item() == 1
+
+
+def test_the_discriminator_scores_patches() -> None:
+    assert losses.PatchDiscriminator(8)(torch.rand(2, 4, 64, 64)).shape == (2, 1, 10, 10)
+
+
+def face() -> np.ndarray:
+    """Points whose eyes lie 50 pixels apart, and eyes and mouth closed."""
+    points = np.zeros((COUNT, 2), np.float32)
+    points[[26, 30]] = [50, 0]
+    points[27:30, 0] = points[31:34, 0] = 50
+    return points
+
+
+def test_error_percent() -> None:
+    truth = face()
+    found = truth.copy()
+    found[0] = [3, 4]
+    found[1] = np.nan
+    assert metrics.error_percent(found[None], truth[None])[0] == pytest.approx(100 * 5 / 55 / 50)
+    assert metrics.error_percent(found[None], truth[None], np.array([0]))[0] == pytest.approx(10)
+    assert np.isnan(metrics.error_percent(found[None], truth[None], np.array([1]))[0])
+
+
+def test_openings() -> None:
+    points = face()
+    points[23:26, 1] += 5  # the left eye's lower lid
+    points[51:54, 1] += 10  # the lower inner lip
+    assert metrics.eye_opening(points) == pytest.approx(5)  # 10 % of one eye, 0 % of the other
+    assert metrics.mouth_opening(points) == pytest.approx(20)
+
+
+def test_carried_over_is_the_share_of_the_change() -> None:
+    photo, truth = np.zeros(3), np.array([10.0, 20, -10])
+    assert metrics.carried_over(0.8 * truth, truth, photo) == pytest.approx(80)
+    assert metrics.carried_over(photo, truth, photo) == 0
+    assert np.isnan(metrics.carried_over(photo, photo, photo))
+
+
+def test_picture_metrics() -> None:
+    black = np.zeros((32, 32, 3), np.uint8)
+    grey = np.full((32, 32, 3), 51, np.uint8)
+    assert metrics.l1(black, grey) == pytest.approx(0.2)
+    assert metrics.psnr(black, grey) == pytest.approx(-20 * np.log10(0.2))
+    assert metrics.psnr(grey, grey) == pytest.approx(60)
+    assert metrics.ssim(grey, grey) == pytest.approx(1)
+    # two flat pictures: only the luminance term is left
+    c1 = (0.01 * 255) ** 2
+    assert metrics.ssim(black, grey) == pytest.approx(c1 / (51**2 + c1), rel=1e-3)
+    assert metrics.cosine_similarity(np.array([1.0, 0]), np.array([1.0, 1.0])) == pytest.approx(2**-0.5)

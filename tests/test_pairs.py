@@ -1,0 +1,142 @@
+"""Pairs: the true flow warps the photo into the truth; the mesh's triangles; what is drawn is repeatable."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.drawn import write_drawn
+from trainer.data import Pictures
+from trainer.generator import compose
+from trainer.mesh import rigid_fit, turn
+from trainer.pairs import Pairs, augmented
+from trainer.prepare import MARGIN
+from trainer.train_generator import border_window
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    path = tmp_path_factory.mktemp("drawn") / "data.npz"
+    write_drawn(path, stills=4, held_out_stills=2, frames=5, wander=3)
+    return Pictures(path)
+
+
+@pytest.fixture(scope="module")
+def pairs(pictures: Pictures) -> Pairs:
+    return Pairs(pictures, 256)
+
+
+def difference(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> float:
+    return float(np.abs(a.astype(np.float32) - b)[where].mean())
+
+
+def warped(pair: dict[str, np.ndarray]) -> np.ndarray:
+    """The pair's photo under its flow, as the generator's output is composed."""
+    photo = torch.from_numpy(pair["photo"]).permute(2, 0, 1)[None].float() / 255
+    flow = torch.from_numpy(pair["flow"])[None]
+    whole, nothing = torch.ones(1, 1, 256, 256), torch.zeros(1, 3, 256, 256)
+    moved = compose(photo, flow, whole, nothing, torch.ones(256, 256))
+    return (moved[0].permute(1, 2, 0) * 255).numpy()
+
+
+def on_face(pair: dict[str, np.ndarray]) -> np.ndarray:
+    inside = cv2.resize(pair["weight"], (256, 256), interpolation=cv2.INTER_NEAREST) > 0.5
+    return cv2.erode(inside.astype(np.uint8), np.ones((9, 9))) > 0
+
+
+def test_the_flow_of_a_reanimated_still_leads_back_to_it(pairs: Pairs) -> None:
+    for seed in range(6):
+        pair = pairs.reanimated(int(pairs.stills[0]), np.random.default_rng(seed))
+        face = on_face(pair)
+        before, after = difference(pair["photo"], pair["truth"], face), difference(warped(pair), pair["truth"], face)
+        assert after < 0.5 * before, seed
+
+
+def test_the_flow_between_frames_makes_one_of_the_other(pairs: Pairs) -> None:
+    clip = pairs.clips[0]
+    for truth in clip[1:]:
+        pair = pairs.two(int(clip[0]), int(truth), None)
+        face = on_face(pair)
+        assert difference(warped(pair), pair["truth"], face) < 0.6 * difference(pair["photo"], pair["truth"], face)
+
+
+def test_the_flow_carries_the_landmarks(pairs: Pairs) -> None:
+    clip = pairs.clips[0]
+    pair = pairs.two(int(clip[0]), int(clip[1]), None)
+    inner = [18, 22, 26, 30, 37, 43]  # corners of the eyes, middles of the outer lips: away from depth edges
+    cells = np.round((pair["driving"][inner] + 0.5) / 4 - 0.5).astype(int)
+    moved = pair["driving"][inner] + pair["flow"][:, cells[:, 1], cells[:, 0]].T
+    still = np.linalg.norm(pair["driving"][inner] - pair["target"][inner], axis=1).mean()
+    assert np.linalg.norm(moved - pair["target"][inner], axis=1).mean() < max(2.0, 0.4 * still)
+
+
+def test_no_motion_is_no_flow(pairs: Pairs) -> None:
+    frame = int(pairs.clips[0][0])
+    pair = pairs.two(frame, frame, None)
+    assert np.abs(pair["flow"]).max() < 0.01
+    assert np.array_equal(pair["photo"], pair["truth"])
+
+
+def test_triangles_cover_the_picture_and_invert(pairs: Pairs, pictures: Pictures) -> None:
+    surface = pairs.surface
+    mesh = pictures.mesh[0] - np.float32([MARGIN, MARGIN, 0])
+    still = surface.extend(mesh, mesh)
+    changed = mesh.copy()
+    changed[:, :2] = (changed[:, :2] - 128) @ np.float32([[0.99, -0.05], [0.05, 0.99]]) + 131
+    moved = surface.extend(changed, mesh)
+    there, inside = surface.flow(still, moved, 128, 2.0)
+    back, _ = surface.flow(moved, still, 128, 2.0)
+    assert inside.mean() > 0.1
+    at = ((there + 0.5) / 2 - 0.5).astype(np.float32)
+    returned = cv2.remap(back, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
+    cells = (np.arange(128) + 0.5) * 2 - 0.5
+    home = np.stack(np.meshgrid(cells, cells), -1)
+    assert np.median(np.linalg.norm(returned - home, axis=-1)[inside]) < 0.3
+    assert set(np.unique(surface.triangles)) == set(range(len(still)))
+
+
+def test_rigid_fit_undoes_a_turn(pictures: Pictures) -> None:
+    a = pictures.mesh[0].astype(np.float64)
+    rotation = 1.1 * turn(0.2, -0.1, 0.05)
+    found, shift = rigid_fit(a, a @ rotation.T + [3, -2, 1])
+    assert np.allclose(found, rotation, atol=1e-6)
+    assert np.allclose(shift, [3, -2, 1], atol=1e-4)
+
+
+def test_augmented_pairs_keep_their_flow(pairs: Pairs) -> None:
+    mirrored = set()
+    for seed in range(6):
+        plain = pairs.reanimated(int(pairs.stills[1]), np.random.default_rng(seed))
+        pair = augmented(dict(plain), np.random.default_rng(seed))
+        mirrored.add(bool(np.abs(pair["weight"] - plain["weight"]).max() > 0))
+        assert pair["driving"][18, 0] < pair["driving"][30, 0]  # "left" is left in the picture
+        pair |= {name: pair[name].transpose(1, 2, 0).copy() for name in ("photo", "truth")}
+        face = on_face(pair)
+        before, after = difference(pair["photo"], pair["truth"], face), difference(warped(pair), pair["truth"], face)
+        assert after < 0.6 * before, seed
+    assert mirrored == {True, False}
+
+
+def test_draws_depend_on_the_generator_alone(pairs: Pairs) -> None:
+    a, b = (pairs.draw(np.random.default_rng((7, 3))) for _ in range(2))
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_training_never_sees_held_out_people(pictures: Pictures) -> None:
+    trained, checked = Pairs(pictures, 64), Pairs(pictures, 64, validation=True)
+    a, b = ({pictures.persons[i] for i in np.r_[p.stills, *p.clips]} for p in (trained, checked))
+    assert a
+    assert b
+    assert not a & b
+
+
+def test_skipped_frames_are_not_used(pictures: Pictures) -> None:
+    clip = str(pictures.clips[Pairs(pictures, 64).clips[0][0]])
+    left = Pairs(pictures, 64, skip={clip: range(1, 4)}).clips[0]
+    assert [str(pictures.names[i]).rsplit(":", 1)[1] for i in left] == ["0", "4"]
+
+
+def test_the_window_is_one_inside_and_zero_at_the_border() -> None:
+    window = border_window(256)
+    assert window[128, 128] == 1
+    assert window[0].max() < 0.01

@@ -1,0 +1,221 @@
+"""Training on drawn faces: tiny networks learn, a killed run goes on as if nothing had happened, and exports load."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.fabric import Fabric
+
+import run
+from engines.bundle import load_bundle
+from realtime.errors import InputError
+from tests.drawn import write_drawn
+from trainer.checkpoint import read_detector, read_generator
+from trainer.data import Pictures
+from trainer.detector import LIVE, Detector, DetectorSettings
+from trainer.export import export
+from trainer.generator import GeneratorSettings
+from trainer.loop import Loop, LoopSettings, Samples, cosine
+from trainer.metrics import error_percent
+from trainer.prepare import MARGIN
+from trainer.train_detector import DetectorTask
+from trainer.train_generator import GeneratorTask, GeneratorTraining
+
+TINY_DETECTOR = DetectorSettings((8, 12, 16, 24, 32), (1, 1, 1, 1), (32, 24, 16), 8, stride=4)
+TINY_GENERATOR = GeneratorSettings(8, 12, 16, (16, 24, 32), (16, 12))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("drawn") / "data.npz"
+    write_drawn(path, stills=24, held_out_stills=6, frames=8, wander=10)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(data: Path) -> Pictures:
+    return Pictures(data)
+
+
+@pytest.fixture(scope="module")
+def fabric() -> Fabric:
+    return Fabric(accelerator="cpu", devices=1, precision="32-true")
+
+
+def detector_task(pictures: Pictures) -> DetectorTask:
+    torch.manual_seed(0)
+    return DetectorTask(pictures, TINY_DETECTOR, 4e-3)
+
+
+def generator_task(pictures: Pictures, **settings: Any) -> GeneratorTask:
+    torch.manual_seed(0)
+    return GeneratorTask(pictures, GeneratorTraining(size=64, network=TINY_GENERATOR, **settings), 3e-3)
+
+
+@pytest.fixture(scope="module")
+def trained_detector(pictures: Pictures, fabric: Fabric, tmp_path_factory: pytest.TempPathFactory) -> Loop:
+    settings = LoopSettings(steps=100, batch=6, learning_rate=4e-3, ema=0.9)
+    loop = Loop(detector_task(pictures), settings, tmp_path_factory.mktemp("detector"), fabric)
+    loop.run()
+    return loop
+
+
+@pytest.fixture(scope="module")
+def trained_generator(pictures: Pictures, fabric: Fabric, tmp_path_factory: pytest.TempPathFactory) -> Loop:
+    settings = LoopSettings(steps=60, batch=8, learning_rate=3e-3, ema=0.9)
+    loop = Loop(generator_task(pictures), settings, tmp_path_factory.mktemp("generator"), fabric)
+    loop.run()
+    return loop
+
+
+def test_a_tiny_detector_localises(trained_detector: Loop, pictures: Pictures) -> None:
+    held_out = np.flatnonzero(pictures.validation & (pictures.clips == ""))
+    trained = np.flatnonzero(~pictures.validation & (pictures.clips == ""))
+    guess = np.repeat(pictures.points[trained].mean(0)[None], len(held_out), 0)
+    constant = error_percent(guess - MARGIN, pictures.points[held_out] - MARGIN).mean()
+    assert trained_detector.metrics["stills_nmse"] < 0.5 * constant
+
+
+def test_a_tiny_generator_beats_copying(trained_generator: Loop) -> None:
+    assert trained_generator.metrics["psnr"] > trained_generator.metrics["copy_psnr"] + 1
+
+
+def test_a_run_leaves_its_figures_and_pictures(trained_detector: Loop) -> None:
+    rows = [json.loads(line) for line in (trained_detector.output / "stats.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 100
+    assert rows[-1]["samples"] == 600
+    assert rows[-1]["stills_nmse"] == pytest.approx(trained_detector.metrics["stills_nmse"], abs=1e-5)
+    assert (trained_detector.output / "grid.png").stat().st_size > 1000
+
+
+def test_a_finished_run_is_not_trained_on(trained_generator: Loop, pictures: Pictures, fabric: Fabric) -> None:
+    again = Loop(generator_task(pictures), trained_generator.settings, trained_generator.output, fabric)
+    assert again.run() == trained_generator.metrics
+    assert again.step == trained_generator.step
+
+
+def tiny_run(pictures: Pictures, output: Path, fabric: Fabric, task: GeneratorTask | None = None) -> Loop:
+    """Six steps, with a checkpoint after each."""
+    settings = LoopSettings(steps=6, batch=2, learning_rate=3e-3, checkpoint_minutes=0)
+    return Loop(task or generator_task(pictures, adversary_from=0.0), settings, output, fabric)
+
+
+class KilledError(Exception):
+    """The run's sudden end."""
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(pictures: Pictures, fabric: Fabric, tmp_path: Path) -> None:
+    whole = tiny_run(pictures, tmp_path / "whole", fabric)
+    whole.run()
+
+    class Dying(GeneratorTask):
+        def step(self, batch: dict[str, torch.Tensor], progress: float, fabric: Fabric) -> dict[str, float]:
+            if progress > 0.6:
+                raise KilledError
+            return super().step(batch, progress, fabric)
+
+    torch.manual_seed(0)
+    training = GeneratorTraining(size=64, network=TINY_GENERATOR, adversary_from=0.0)
+    with pytest.raises(KilledError):
+        tiny_run(pictures, tmp_path / "killed", fabric, Dying(pictures, training, 3e-3)).run()
+    stats = tmp_path / "killed" / "stats.jsonl"
+    stats.write_text(stats.read_text() + '{"step": 5}\n{"ste')  # it died while writing
+    torch.manual_seed(1)
+    resumed = tiny_run(pictures, tmp_path / "killed", fabric, GeneratorTask(pictures, training, 3e-3))
+    assert resumed.step == 4
+    resumed.run()
+    for a, b in ((whole.task.modules, resumed.task.modules), (whole.averaged, resumed.averaged)):
+        for name, module in a.items():
+            other = b[name].state_dict()
+            for key, value in module.state_dict().items():
+                assert torch.equal(value, other[key]), f"{name}.{key}"
+    assert [json.loads(row)["step"] for row in stats.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_resuming_with_another_data_order_is_refused(pictures: Pictures, fabric: Fabric, tmp_path: Path) -> None:
+    tiny_run(pictures, tmp_path, fabric).run()
+    with pytest.raises(InputError, match="trained with batch 2, not 4"):
+        Loop(generator_task(pictures), LoopSettings(batch=4), tmp_path, fabric)
+
+
+def test_samples_depend_on_seed_and_number(pictures: Pictures) -> None:
+    draw = detector_task(pictures).sample
+    a, b, c, d = Samples(draw, 0)[5], Samples(draw, 0)[5], Samples(draw, 0)[6], Samples(draw, 1)[5]
+    assert np.array_equal(a["crop"], b["crop"])
+    assert not np.array_equal(a["crop"], c["crop"])
+    assert not np.array_equal(a["crop"], d["crop"])
+
+
+def test_a_run_starts_from_another_at_twice_the_size(
+    trained_generator: Loop, pictures: Pictures, fabric: Fabric, tmp_path: Path
+) -> None:
+    task = GeneratorTask(pictures, GeneratorTraining(size=128, network=TINY_GENERATOR), 1e-3)
+    loop = Loop(task, LoopSettings(steps=1), tmp_path, fabric, trained_generator.checkpoint)
+    assert loop.step == 0
+    for name, average in trained_generator.averaged.items():
+        for key, value in average.state_dict().items():
+            assert torch.equal(value, task.modules[name].state_dict()[key])
+            assert torch.equal(value, loop.averaged[name].state_dict()[key])
+
+
+def test_export_rebuilds_the_networks_from_their_settings(
+    trained_detector: Loop, trained_generator: Loop, tmp_path: Path
+) -> None:
+    assert read_detector(trained_detector.checkpoint)[0].settings == TINY_DETECTOR
+    assert read_generator(trained_generator.checkpoint)[1].settings == TINY_GENERATOR
+    export(trained_detector.checkpoint, trained_generator.checkpoint, tmp_path / "bundle")
+    card = load_bundle(tmp_path / "bundle").card
+    assert card["detector"]["settings"]["stride"] == 4
+    assert card["generator"]["settings"]["network"]["motion"] == [16, 24, 32]
+    assert card["detector"]["validation"]["stills_nmse"] == round(trained_detector.metrics["stills_nmse"], 3)
+    assert len(list((tmp_path / "bundle").iterdir())) == 4
+
+
+def test_an_exported_detector_sees_what_the_checkpoint_sees(
+    trained_detector: Loop, trained_generator: Loop, pictures: Pictures, tmp_path: Path
+) -> None:
+    from engines.load import load_models
+
+    export(trained_detector.checkpoint, trained_generator.checkpoint, tmp_path / "bundle")
+    models = load_models("openvino", "f32", load_bundle(tmp_path / "bundle"))
+    crop = np.ascontiguousarray(pictures.image(0)[MARGIN:-MARGIN, MARGIN:-MARGIN])
+    with torch.no_grad():
+        batch = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
+        expected = trained_detector.averaged["detector"].eval()(batch)[0].numpy()
+    assert np.abs(models.detect(crop) - expected).max() < 1e-3
+    models.close()
+
+
+def test_an_old_checkpoint_is_the_live_network_or_none(trained_detector: Loop, tmp_path: Path) -> None:
+    state = torch.load(trained_detector.checkpoint, weights_only=True) | {"settings": repr(LIVE)}
+    torch.save(state, tmp_path / "odd.pt")
+    with pytest.raises(InputError, match=r"odd\.pt has"):
+        read_detector(tmp_path / "odd.pt")
+    torch.save(state | {"ema": {"detector": Detector(LIVE).state_dict()}}, tmp_path / "old.pt")
+    assert read_detector(tmp_path / "old.pt")[0].settings == LIVE
+
+
+def test_export_refuses_what_is_no_checkpoint(trained_generator: Loop, tmp_path: Path) -> None:
+    (tmp_path / "torn.pt").write_bytes(trained_generator.checkpoint.read_bytes()[:5000])
+    for path in (tmp_path / "torn.pt", tmp_path / "none.pt", trained_generator.checkpoint):
+        with pytest.raises(InputError, match=path.name):
+            export(path, trained_generator.checkpoint, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_dry_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):  # a second one starts anew
+        options = ["--data", str(data), "--output", str(tmp_path), "--dry-run", "--seed", "3"]
+        assert run.main(["train", "generator", *options]) == 0
+    assert "last.pt: psnr" in capsys.readouterr().out
+    assert torch.load(tmp_path / "dry-run" / "last.pt", weights_only=True)["step"] == 2
+
+
+def test_the_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
+    assert cosine(0) == pytest.approx(1e-3)
+    assert cosine(0.02) == pytest.approx(1)
+    assert cosine(0.51) == pytest.approx(0.505)
+    assert cosine(1) == pytest.approx(0.01)
