@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from realtime.landmarks import COUNT
 
+SHARP = 38  # eyes, lips and pupils, the last landmarks, are read at stride 4 once more: their outlines must be sharp
 PRIOR_SCALE = 16.0  # crop pixels per unit of flow inside the network
 
 
@@ -102,7 +103,7 @@ class Generator(nn.Module):
         self.from16 = nn.Sequential(convolution(b + a, a), Residual(a))
         self.flow8 = nn.Conv2d(a, 2, 3, 1, 1)
         # Decoder: moved features at stride 4, then 2; the last picture comes by pixel shuffle.
-        self.at4 = nn.Sequential(convolution(a + s.middle + 2, d), Residual(d))
+        self.at4 = nn.Sequential(convolution(a + s.middle + 2 + SHARP, d), Residual(d))
         self.flow4 = nn.Conv2d(d, 2, 3, 1, 1)
         self.refine = Residual(d)
         self.at2 = nn.Sequential(convolution(d + s.fine, e), convolution(e, e))
@@ -123,7 +124,8 @@ class Generator(nn.Module):
         y = self.from32(torch.cat([up(z), y], 1))
         x = self.from16(torch.cat([up(y), x], 1))
         rough = unit + up(self.flow8(x)) * (PRIOR_SCALE / 256)
-        x = self.at4(torch.cat([up(x), warp(middle, rough), rough * (256 / PRIOR_SCALE)], 1))
+        sharp = driving[:, COUNT - SHARP :]
+        x = self.at4(torch.cat([up(x), warp(middle, rough), rough * (256 / PRIOR_SCALE), sharp], 1))
         flow = rough + self.flow4(x) * (PRIOR_SCALE / 256)
         x = self.refine(x)
         x = self.at2(torch.cat([up(x), warp(fine, up(flow))], 1))
