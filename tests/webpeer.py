@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -28,20 +29,26 @@ RATE = 20  # camera frames per second
 
 
 @contextlib.contextmanager
-def live_server(*, sessions: int = 2, token: str | None = None, mark: bool = True) -> Iterator[str]:
+def live_server(folder: Path, *, sessions: int = 2, token: str | None = None, mark: bool = True) -> Iterator[str]:
     """The address of a server that runs in a thread, on FaceMesh models."""
     studio = Studio("hopper", "motion:demo", sessions, mark, "", open_source, ModelPool(FaceMeshModels))
-    server = uvicorn.Server(uvicorn.Config(create_app(studio, ("127.0.0.1",), token), log_level="error"))
     socket = listen("127.0.0.1", 0)
-    thread = threading.Thread(target=server.run, args=([socket],), name="server")
+    servers: list[uvicorn.Server] = []
+
+    async def run() -> None:
+        app = create_app(studio, ("127.0.0.1",), token, folder)
+        servers.append(uvicorn.Server(uvicorn.Config(app, log_level="error")))
+        await servers[0].serve([socket])
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()), name="server")
     thread.start()
     try:
-        while not server.started:
+        while not (servers and servers[0].started):
             assert thread.is_alive()
             time.sleep(0.05)
         yield f"http://127.0.0.1:{socket.getsockname()[1]}"
     finally:
-        server.should_exit = True
+        servers[0].should_exit = True
         thread.join()
         socket.close()
 

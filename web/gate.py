@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 COOKIE = "puppetcam"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # What a page without secrets is made of; everything else needs the token.
-PUBLIC = ("/", "/page.css", "/page.js", "/live.js", "/camera.js", "/clock.js", "/ticker.js")
+PUBLIC = ("/", "/favicon.ico", "/page.css", "/page.js", "/live.js", "/camera.js", "/clock.js", "/ticker.js")
 # Nothing leaves the machine. Gradio's own scripts need more liberty within it.
 STRICT = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "

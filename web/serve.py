@@ -1,5 +1,6 @@
 """From the command line's choices to a server that runs: address, token, certificate."""
 
+import asyncio
 import secrets
 import socket
 import tempfile
@@ -70,11 +71,13 @@ def _check(studio: Studio) -> None:
 class _Server(uvicorn.Server):
     """Says where the page is, once it is there."""
 
-    url = ""
+    def __init__(self, config: uvicorn.Config, url: str) -> None:
+        super().__init__(config)
+        self._url = url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        print(f"Puppetcam is at {self.url} and ends with Ctrl-C", flush=True)
+        print(f"Puppetcam is at {self._url} and ends with Ctrl-C", flush=True)
 
 
 def serve(studio: Studio, address: Address) -> None:
@@ -85,16 +88,20 @@ def serve(studio: Studio, address: Address) -> None:
     with ExitStack() as stack:
         listening = stack.enter_context(listen(address.host, address.port))
         certificate, key = address.certificate, address.key
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="puppetcam-")))
         if address.self_signed and certificate is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="puppetcam-"))
-            certificate, key = make_certificate(Path(folder), address.host)
-        app = create_app(studio, LOOPBACK if local else None, token)
-        config = uvicorn.Config(
-            app, log_level="warning", ssl_certfile=certificate, ssl_keyfile=key, timeout_graceful_shutdown=3
-        )
-        server = _Server(config)
+            keys = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="puppetcam-")))
+            certificate, key = make_certificate(keys, address.host)
         name = socket.gethostname() if address.host in ("0.0.0.0", "::") else address.host
         name = f"[{name}]" if ":" in name else name
         query = f"/?token={token}" if token else "/"
-        server.url = f"http{'s' if address.secure else ''}://{name}:{listening.getsockname()[1]}{query}"
-        server.run([listening])
+        url = f"http{'s' if address.secure else ''}://{name}:{listening.getsockname()[1]}{query}"
+
+        async def run() -> None:  # Gradio makes its panel on the loop that it will run on
+            app = create_app(studio, LOOPBACK if local else None, token, folder)
+            config = uvicorn.Config(
+                app, log_level="warning", ssl_certfile=certificate, ssl_keyfile=key, timeout_graceful_shutdown=3
+            )
+            await _Server(config, url).serve([listening])
+
+        asyncio.run(run())

@@ -2,13 +2,10 @@
 
 import asyncio
 import contextlib
-import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import PIL.Image
 from aiortc import RTCSessionDescription
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -16,44 +13,22 @@ from starlette.background import BackgroundTask
 
 from realtime.errors import InputError
 from realtime.motion import motion_names
-from realtime.photo import FORMATS, load_photo, portrait_names, portrait_path
+from realtime.photo import portrait_names, portrait_path
 from web.gate import Gate
+from web.panel import build_panel, mount_panel
 from web.session import Session
 from web.studio import Studio
 from web.transport import ice_servers, prepare_aiortc
+from web.upload import PHOTO_BYTES, decode_photo, read_body
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("page.js", "live.js", "camera.js", "clock.js", "ticker.js")
-PAGE = {"/": "page.html", **{f"/{name}": name for name in ("page.css", *SCRIPTS)}}
+PAGE = {"/": "page.html", "/favicon.ico": "icon.svg", **{f"/{name}": name for name in ("page.css", *SCRIPTS)}}
 OFFER_BYTES = 100_000
-PHOTO_BYTES = 20 << 20
-PHOTO_PIXELS = 50_000_000
 
 
 def _refuse(status: int, message: str) -> JSONResponse:
     return JSONResponse({"message": message}, status)
-
-
-async def _body(request: Request, most: int) -> bytes:
-    """The request's body. Raises InputError for more than `most` bytes, without reading on."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise InputError(f"the upload is too large: at most {most / 1e6:.0f} MB are taken")
-    return bytes(body)
-
-
-def _decode(body: bytes) -> Any:
-    """An uploaded photo, RGB uint8 (H, W, 3). Raises InputError."""
-    with contextlib.suppress(PIL.UnidentifiedImageError, OSError, ValueError, SyntaxError):
-        with PIL.Image.open(io.BytesIO(body), formats=FORMATS) as picture:  # reads the size, decodes nothing
-            pixels = picture.width * picture.height
-        if pixels > PHOTO_PIXELS:
-            raise InputError(
-                f"the picture has {pixels / 1e6:.0f} megapixels: at most {PHOTO_PIXELS / 1e6:.0f} are taken"
-            )
-    return load_photo(body)
 
 
 class Stage:
@@ -65,7 +40,7 @@ class Stage:
 
     async def offer(self, request: Request) -> Response:
         try:
-            message = json.loads(await _body(request, OFFER_BYTES))
+            message = json.loads(await read_body(request, OFFER_BYTES))
             offer, strip = RTCSessionDescription(message["sdp"], message["type"]), message.get("strip") is True
         except (ValueError, KeyError, TypeError, AttributeError):
             return _refuse(400, "an offer must be JSON with its sdp and type")
@@ -88,7 +63,7 @@ class Stage:
         if consent != "yes":
             return _refuse(403, "a photo needs the word that the person in it agreed")
         try:
-            photo = await asyncio.to_thread(_decode, await _body(request, PHOTO_BYTES))
+            photo = await asyncio.to_thread(decode_photo, await read_body(request, PHOTO_BYTES))
         except InputError as error:
             return _refuse(400, str(error))
         if session not in self.sessions:
@@ -111,8 +86,8 @@ class Stage:
         await asyncio.to_thread(self.studio.pool.close)
 
 
-def create_app(studio: Studio, hosts: tuple[str, ...] | None, token: str | None) -> FastAPI:
-    """The server as an ASGI application. hosts, token: see Gate."""
+def create_app(studio: Studio, hosts: tuple[str, ...] | None, token: str | None, folder: Path) -> FastAPI:
+    """The server as an ASGI application. hosts, token: see Gate; folder: for the panel's files."""
     prepare_aiortc()
     stage = Stage(studio)
 
@@ -146,5 +121,6 @@ def create_app(studio: Studio, hosts: tuple[str, ...] | None, token: str | None)
             }
         )
 
+    mount_panel(app, build_panel(studio, folder, lambda: len(stage.sessions)), folder)
     app.add_middleware(Gate, hosts=hosts, token=token)
     return app
