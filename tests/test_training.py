@@ -17,11 +17,14 @@ from trainer.checkpoint import read_detector, read_generator
 from trainer.data import Pictures
 from trainer.detector import LIVE, Detector, DetectorSettings
 from trainer.export import export
+from trainer.fpn import FpnSettings, FpnTargetEncoder
 from trainer.generator import GeneratorSettings
 from trainer.loop import Loop, LoopSettings, Samples, cosine
 from trainer.metrics import error_percent
 from trainer.prepare import MARGIN
+from trainer.thesis import ADVERSARIAL, WITH_LANDMARK_LOSS
 from trainer.train_detector import DetectorTask
+from trainer.train_fpn import FpnTask, FpnTraining
 from trainer.train_generator import GeneratorTask, GeneratorTraining
 
 TINY_DETECTOR = DetectorSettings((8, 12, 16, 24, 32), (1, 1, 1, 1), (32, 24, 16), 8, stride=4)
@@ -219,3 +222,40 @@ def test_the_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
     assert cosine(0.02) == pytest.approx(1)
     assert cosine(0.51) == pytest.approx(0.505)
     assert cosine(1) == pytest.approx(0.01)
+
+
+TINY_FPN = FpnSettings((8, 8, 12, 16, 16), (1, 1, 1, 1), 8, (16, 16, 16, 12, 12))
+
+
+@pytest.mark.parametrize("adversary", list(ADVERSARIAL))
+def test_the_thesis_s_generator_trains_against_every_adversary(
+    adversary: str, trained_detector: Loop, pictures: Pictures, fabric: Fabric, tmp_path: Path
+) -> None:
+    judge, _ = read_detector(trained_detector.checkpoint)
+    before = {name: value.clone() for name, value in judge.state_dict().items()}
+    training = FpnTraining(size=64, adversary=adversary, scales=WITH_LANDMARK_LOSS, network=TINY_FPN)
+    task = FpnTask(pictures, training, 1e-3, judge)
+    first = {name: value.clone() for name, value in task.modules["generator"].state_dict().items()}
+    loop = Loop(task, LoopSettings(steps=2, batch=2, learning_rate=1e-3), tmp_path / adversary, fabric)
+    assert np.isfinite(loop.run()["psnr"])
+    assert any(not torch.equal(value, first[name]) for name, value in task.modules["generator"].state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in judge.state_dict().items())  # it judges only
+    export(trained_detector.checkpoint, loop.checkpoint, tmp_path / "bundle")
+    assert list(load_bundle(tmp_path / "bundle").features) == list(FpnTargetEncoder.outputs)
+    assert read_generator(loop.checkpoint)[1].settings == TINY_FPN
+
+
+def test_the_thesis_s_learning_rate_falls_from_epoch_40_to_a_thousandth(
+    trained_detector: Loop, pictures: Pictures
+) -> None:
+    judge, _ = read_detector(trained_detector.checkpoint)
+    task = FpnTask(pictures, FpnTraining(size=64, network=TINY_FPN), 1e-4, judge)
+    assert task.schedule(0) == task.schedule(40 / 250) == 1
+    assert task.schedule(145 / 250) == pytest.approx(0.5005)
+    assert task.schedule(1) == pytest.approx(1e-3)
+
+
+def test_the_thesis_s_generator_needs_a_judge(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--generator", "fpn", "--data", str(data), "--output", str(tmp_path)]
+    assert run.main(["train", "generator", *options]) == 2
+    assert "--generator fpn needs --judge" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from torch import nn
 
 from realtime.errors import InputError
 from trainer.detector import LIVE, Detector, DetectorSettings
+from trainer.fpn import FpnGenerator, FpnSettings, FpnTargetEncoder
 from trainer.generator import Generator, GeneratorSettings, TargetEncoder
 
 
@@ -55,12 +56,20 @@ def read_detector(path: Path) -> tuple[Detector, dict[str, Any]]:
     return detector.eval(), state
 
 
-def read_generator(path: Path) -> tuple[TargetEncoder, Generator, dict[str, Any]]:
+def read_generator(
+    path: Path,
+) -> tuple[TargetEncoder | FpnTargetEncoder, Generator | FpnGenerator, dict[str, Any]]:
     """The averaged target encoder and generator of a checkpoint, in evaluation mode, and the checkpoint."""
     state = read_checkpoint(path, "encoder", "generator")
     settings = state["settings"]
-    network = GeneratorSettings(**settings["network"]) if isinstance(settings, dict) else GeneratorSettings()
-    encoder, generator = TargetEncoder(network), Generator(network)
+    encoder: TargetEncoder | FpnTargetEncoder
+    generator: Generator | FpnGenerator
+    if isinstance(settings, dict) and settings.get("generator") == "fpn":
+        pyramids = FpnSettings(**settings["network"])
+        encoder, generator = FpnTargetEncoder(pyramids), FpnGenerator(pyramids)
+    else:
+        network = GeneratorSettings(**settings["network"]) if isinstance(settings, dict) else GeneratorSettings()
+        encoder, generator = TargetEncoder(network), Generator(network)
     fit(encoder, state["ema"]["encoder"], path)
     fit(generator, state["ema"]["generator"], path)
     return encoder.eval(), generator.eval(), state

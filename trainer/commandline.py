@@ -33,6 +33,16 @@ def add_train(subparsers: "Subparsers") -> None:
     detector.set_defaults(run=_detector)
 
     generator = kinds.add_parser("generator", help="train the generator: at 128 pixels first, then at 256")
+    generator.add_argument(
+        "--generator", default="live", choices=("live", "fpn"), help="fpn: the thesis's (%(default)s)"
+    )
+    generator.add_argument("--judge", type=Path, metavar="CHECKPOINT", help="fpn: the detector that judges expressions")
+    generator.add_argument(
+        "--adversary", default="ralsgan", choices=("ralsgan", "lsgan", "ragan", "wgan"), help="fpn (%(default)s)"
+    )
+    generator.add_argument(
+        "--landmark-loss", action="store_true", help="fpn: penalize expressions by equation 4.1, too"
+    )
     generator.add_argument("--size", default=128, type=int, choices=(128, 256), help="side of the crops (%(default)s)")
     generator.add_argument(
         "--adversary-from",
@@ -102,8 +112,25 @@ def _generator(options: argparse.Namespace) -> None:
     unknown = sorted(set(skip) - set(pictures.clips))
     if unknown:
         raise InputError(f"--skip {unknown[0]}: {options.data} has no such clip, only {', '.join(pictures.clip_names)}")
+    if options.generator == "fpn":
+        _train(options, _fpn_task(options, pictures, skip), loop, fabric)
+        return
     training = GeneratorTraining(options.size, adversary_from=options.adversary_from, skip=skip)
     _train(options, GeneratorTask(pictures, training, loop.learning_rate), loop, fabric)
+
+
+def _fpn_task(options: argparse.Namespace, pictures: "Pictures", skip: dict[str, tuple[int, int]]) -> "Task":
+    from trainer.checkpoint import read_detector
+    from trainer.thesis import WITH_DISCRIMINATOR, WITH_LANDMARK_LOSS
+    from trainer.train_fpn import FpnTask, FpnTraining
+
+    if options.judge is None:
+        raise InputError("--generator fpn needs --judge, a checkpoint of `train detector`")
+    judge, _ = read_detector(options.judge)
+    scales = WITH_LANDMARK_LOSS if options.landmark_loss else WITH_DISCRIMINATOR
+    training = FpnTraining(size=options.size, adversary=options.adversary, scales=scales, skip=skip)
+    print("content loss: the judge's encoder in place of VGG19; identity loss: left out, as it takes ArcFace's weights")
+    return FpnTask(pictures, training, options.learning_rate, judge)
 
 
 def parse_skips(values: list[str]) -> dict[str, tuple[int, int]]:

@@ -51,16 +51,16 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """ResNet encoder: five feature maps at strides 2, 4, 8, 16 and 32."""
 
-    def __init__(self, settings: DetectorSettings) -> None:
+    def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...], channels: int = 3) -> None:
         super().__init__()
-        stem, *widths = settings.widths
-        self.conv1 = nn.Conv2d(3, stem, 7, 2, 3, bias=False)
+        stem, *stages = widths
+        self.conv1 = nn.Conv2d(channels, stem, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         inputs = stem
-        for stage, (width, count) in enumerate(zip(widths, settings.blocks, strict=True), 1):
+        for stage, (width, count) in enumerate(zip(stages, blocks, strict=True), 1):
             strides = [1 if stage == 1 else 2] + [1] * (count - 1)
-            blocks = [BasicBlock(inputs if i == 0 else width, width, s) for i, s in enumerate(strides)]
-            setattr(self, f"layer{stage}", nn.Sequential(*blocks))
+            layers = [BasicBlock(inputs if i == 0 else width, width, s) for i, s in enumerate(strides)]
+            setattr(self, f"layer{stage}", nn.Sequential(*layers))
             inputs = width
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -87,7 +87,7 @@ class Detector(nn.Module):
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
-        self.encoder = ResNet(settings)
+        self.encoder = ResNet(settings.widths, settings.blocks)
         skips = [*reversed(settings.widths[:-1]), 0]  # strides 16, 8, 4, 2, and the picture's own resolution
         inputs = settings.widths[-1]
         self.up = nn.ModuleList()

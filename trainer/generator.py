@@ -66,6 +66,8 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
 class TargetEncoder(nn.Module):
     """Photo crop (B, 3, S, S) in [0, 1] and its heatmaps (B, 56, S/4, S/4) -> features at strides 2, 4 and 8."""
 
+    outputs = ("fine", "middle", "coarse")
+
     def __init__(self, settings: GeneratorSettings = GeneratorSettings()) -> None:
         super().__init__()
         s = settings

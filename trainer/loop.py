@@ -45,6 +45,7 @@ class Task(Protocol):
     ema: tuple[str, ...]
     settings: Any  # a dataclass: it travels in the checkpoint
 
+    def schedule(self, progress: float, /) -> float: ...  # the learning rate's factor at a share of the budget
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]: ...
     def step(self, batch: dict[str, Tensor], progress: float, fabric: Fabric) -> dict[str, float]: ...
     def evaluate(self, modules: dict[str, nn.Module]) -> tuple[dict[str, float], np.ndarray]: ...
@@ -164,7 +165,7 @@ class Loop:
     def _set_learning_rates(self) -> None:
         for optimizer in self.task.optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = group.get("initial_lr", self.settings.learning_rate) * cosine(self.progress)
+                group["lr"] = group.get("initial_lr", self.settings.learning_rate) * self.task.schedule(self.progress)
 
     def _average(self) -> None:
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))

@@ -12,7 +12,7 @@ from realtime.landmarks import CROP_SIZE, heatmap_points
 from trainer.augment import colour, degrade, random_crop
 from trainer.data import Pictures
 from trainer.detector import Detector, DetectorSettings
-from trainer.loop import optimize
+from trainer.loop import cosine, optimize
 from trainer.metrics import EYES_AND_PUPILS, LIPS_AND_CORNERS, error_percent
 from trainer.prepare import MARGIN
 from trainer.sheet import sheet, with_points, wrapped
@@ -77,6 +77,9 @@ class DetectorTask:
         self._chance /= self._chance.sum()
         self._check = np.flatnonzero(pictures.validation & (pictures.clips == ""))
         self._clips = np.flatnonzero(pictures.validation & (pictures.clips != ""))[::4]
+
+    def schedule(self, progress: float) -> float:
+        return cosine(progress)
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         index = int(rng.choice(len(self._chance), p=self._chance))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from realtime.landmarks import CROP_SIZE
 from trainer.data import Pictures
 from trainer.generator import Generator, GeneratorSettings, TargetEncoder, compose
-from trainer.loop import optimize
+from trainer.loop import cosine, optimize
 from trainer.losses import (
     PatchDiscriminator,
     flow_error,
@@ -78,6 +78,9 @@ class GeneratorTask:
         held_out = Pairs(pictures, settings.size, validation=True)
         self._clips = [[(int(c[0]), int(i)) for i in c[6::12]] for c in held_out.clips]
         self._held_out = held_out
+
+    def schedule(self, progress: float) -> float:
+        return cosine(progress)
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return self.pairs.draw(rng)
