@@ -1,6 +1,7 @@
 """Training on drawn faces: tiny networks learn, a killed run goes on as if nothing had happened, and exports load."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +260,13 @@ def test_the_thesis_s_generator_needs_a_judge(data: Path, tmp_path: Path, capsys
     options = ["--generator", "fpn", "--data", str(data), "--output", str(tmp_path)]
     assert run.main(["train", "generator", *options]) == 2
     assert "--generator fpn needs --judge" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("loss", ["iou", "mse"])
+def test_the_thesis_s_losses_and_schedule_train_the_detector(loss: str, pictures: Pictures, fabric: Fabric) -> None:
+    task = DetectorTask(pictures, replace(TINY_DETECTOR, loss=loss), 1e-4)
+    assert [task.schedule(epoch / 200) for epoch in (0, 59, 60, 80, 199)] == pytest.approx([1, 1, 0.1, 0.01, 0.01])
+    crops = [task.sample(np.random.default_rng(number)) for number in range(2)]
+    batch = {name: torch.from_numpy(np.stack([crop[name] for crop in crops])) for name in crops[0]}
+    first, *_, last = (task.step(batch, 0.5, fabric)[loss] for _ in range(12))
+    assert last < first

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,11 @@ def add_train(subparsers: "Subparsers") -> None:
     prepare.set_defaults(run=_prepare)
 
     detector = kinds.add_parser("detector", help="train the landmark detector (thesis 4.2.2)")
-    detector.add_argument("--preset", default="live", choices=("live", "thesis"), help="network (%(default)s)")
-    _add_loop_options(detector, learning_rate=2e-3)
+    detector.add_argument(
+        "--preset", default="live", choices=("live", "thesis"), help="network, loss and schedule (%(default)s)"
+    )
+    detector.add_argument("--loss", choices=("live", "iou", "mse"), help="in place of the preset's")
+    _add_loop_options(detector, "0.002; preset thesis: 0.0001")
     detector.set_defaults(run=_detector)
 
     generator = kinds.add_parser("generator", help="train the generator: at 128 pixels first, then at 256")
@@ -59,11 +63,11 @@ def add_train(subparsers: "Subparsers") -> None:
         metavar="CLIP:FROM-TO",
         help="frames of a clip that are not used, where something hides the face, say",
     )
-    _add_loop_options(generator, learning_rate=1e-3)
+    _add_loop_options(generator, "0.001; fpn: 0.0001")
     generator.set_defaults(run=_generator)
 
 
-def _add_loop_options(parser: argparse.ArgumentParser, learning_rate: float) -> None:
+def _add_loop_options(parser: argparse.ArgumentParser, rates: str) -> None:
     parser.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote, or a folder to prepare")
     parser.add_argument(
         "--output", required=True, type=Path, help="folder of the run; one that is there is gone on with"
@@ -71,7 +75,7 @@ def _add_loop_options(parser: argparse.ArgumentParser, learning_rate: float) -> 
     parser.add_argument("--minutes", default=15.0, type=float, help="of training, over all resumed parts (%(default)s)")
     parser.add_argument("--steps", default=0, type=int, help="optimizer steps in place of minutes")
     parser.add_argument("--batch", default=16, type=int, help="samples per step and device (%(default)s)")
-    parser.add_argument("--learning-rate", default=learning_rate, type=float, help="at its highest (%(default)s)")
+    parser.add_argument("--learning-rate", type=float, help=f"at its highest ({rates})")
     parser.add_argument("--seed", default=0, type=int, help="of weights and samples (%(default)s)")
     parser.add_argument(
         "--start-from", type=Path, metavar="CHECKPOINT", help="begin with another run's averaged weights"
@@ -98,8 +102,11 @@ def _detector(options: argparse.Namespace) -> None:
     from trainer.detector import PRESETS
     from trainer.train_detector import DetectorTask
 
-    fabric, pictures, loop = _common(options)
-    _train(options, DetectorTask(pictures, PRESETS[options.preset], loop.learning_rate), loop, fabric)
+    fabric, pictures, loop = _common(options, 1e-4 if options.preset == "thesis" else 2e-3)
+    settings = PRESETS[options.preset]
+    if options.loss:
+        settings = replace(settings, loss=options.loss)
+    _train(options, DetectorTask(pictures, settings, loop.learning_rate), loop, fabric)
 
 
 def _generator(options: argparse.Namespace) -> None:
@@ -108,18 +115,20 @@ def _generator(options: argparse.Namespace) -> None:
     if not 0 <= options.adversary_from <= 1:
         raise InputError(f"--adversary-from {options.adversary_from:g} is out of range: a share from 0 to 1 is needed")
     skip = parse_skips(options.skip)
-    fabric, pictures, loop = _common(options)
+    fabric, pictures, loop = _common(options, 1e-4 if options.generator == "fpn" else 1e-3)
     unknown = sorted(set(skip) - set(pictures.clips))
     if unknown:
         raise InputError(f"--skip {unknown[0]}: {options.data} has no such clip, only {', '.join(pictures.clip_names)}")
     if options.generator == "fpn":
-        _train(options, _fpn_task(options, pictures, skip), loop, fabric)
+        _train(options, _fpn_task(options, pictures, skip, loop.learning_rate), loop, fabric)
         return
     training = GeneratorTraining(options.size, adversary_from=options.adversary_from, skip=skip)
     _train(options, GeneratorTask(pictures, training, loop.learning_rate), loop, fabric)
 
 
-def _fpn_task(options: argparse.Namespace, pictures: "Pictures", skip: dict[str, tuple[int, int]]) -> "Task":
+def _fpn_task(
+    options: argparse.Namespace, pictures: "Pictures", skip: dict[str, tuple[int, int]], learning_rate: float
+) -> "Task":
     from trainer.checkpoint import read_detector
     from trainer.thesis import WITH_DISCRIMINATOR, WITH_LANDMARK_LOSS
     from trainer.train_fpn import FpnTask, FpnTraining
@@ -130,7 +139,7 @@ def _fpn_task(options: argparse.Namespace, pictures: "Pictures", skip: dict[str,
     scales = WITH_LANDMARK_LOSS if options.landmark_loss else WITH_DISCRIMINATOR
     training = FpnTraining(size=options.size, adversary=options.adversary, scales=scales, skip=skip)
     print("content loss: the judge's encoder in place of VGG19; identity loss: left out, as it takes ArcFace's weights")
-    return FpnTask(pictures, training, options.learning_rate, judge)
+    return FpnTask(pictures, training, learning_rate, judge)
 
 
 def parse_skips(values: list[str]) -> dict[str, tuple[int, int]]:
@@ -144,8 +153,10 @@ def parse_skips(values: list[str]) -> dict[str, tuple[int, int]]:
     return skips
 
 
-def _common(options: argparse.Namespace) -> tuple["Fabric", "Pictures", "LoopSettings"]:
+def _common(options: argparse.Namespace, learning_rate: float) -> tuple["Fabric", "Pictures", "LoopSettings"]:
     """What every training needs: launched devices, seeded; the pictures; and the loop's settings."""
+    if options.learning_rate is None:
+        options.learning_rate = learning_rate
     for name in ("minutes", "batch", "learning_rate", "devices"):
         if getattr(options, name) <= 0:
             raise InputError(f"--{name.replace('_', '-')} should be more than 0, not {getattr(options, name):g}")

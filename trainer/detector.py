@@ -21,9 +21,10 @@ class DetectorSettings:
     projected: int = 16  # channels that each decoder level brings to the last convolution
     stride: int = 1  # crop pixels per heatmap cell
     sigma: float = 6.0  # of a landmark's Gaussian, in crop pixels
+    loss: str = "live"  # one of trainer.train_detector's LOSSES: the thesis's is iou
 
 
-THESIS = DetectorSettings()
+THESIS = DetectorSettings(loss="iou")
 LIVE = DetectorSettings((16, 24, 48, 96, 160), (2, 2, 2, 2), (96, 64, 32), 16, stride=4)
 PRESETS = {"thesis": THESIS, "live": LIVE}
 

@@ -74,7 +74,8 @@ TAKES = {
 
 def track_clip(path: Path) -> tuple[Array, Fraction]:
     """FaceMesh's points in every frame of a clip, (T, 56, 2) in its pixels, and its frame rate."""
-    teacher, points = Teacher(video=True), []
+    teacher = Teacher(video=True)
+    points: list[Array] = []
     with av.open(path) as container:
         rate = container.streams.video[0].average_rate
         for frame in container.decode(video=0):

@@ -57,6 +57,27 @@ def coordinate_loss(predicted: Tensor, points: Tensor, stride: int) -> Tensor:
     return (distance * inside).mean()
 
 
+def _live_loss(logits: Tensor, points: Tensor, settings: DetectorSettings) -> dict[str, Tensor]:
+    predicted, truth = torch.sigmoid(logits), gaussians(points, settings, logits.shape[-1] * settings.stride)
+    return {
+        "iou": iou_loss(predicted, truth),
+        "entropy": F.binary_cross_entropy_with_logits(logits, truth) * 20,
+        "coordinates": coordinate_loss(predicted, points, settings.stride),
+    }
+
+
+def _iou_loss(logits: Tensor, points: Tensor, settings: DetectorSettings) -> dict[str, Tensor]:
+    return {"iou": iou_loss(torch.sigmoid(logits), gaussians(points, settings))}
+
+
+def _mse_loss(logits: Tensor, points: Tensor, settings: DetectorSettings) -> dict[str, Tensor]:
+    return {"mse": F.mse_loss(torch.sigmoid(logits), gaussians(points, settings))}
+
+
+# Logits (B, 56, S, S) and points (B, 56, 2) in crop pixels -> the terms of the loss, by name.
+LOSSES = {"live": _live_loss, "iou": _iou_loss, "mse": _mse_loss}
+
+
 class DetectorTask:
     """Random training crops against Gaussian heatmaps; validation on people never trained on."""
 
@@ -66,7 +87,9 @@ class DetectorTask:
         self.pictures, self.settings = pictures, settings
         detector = Detector(settings)
         self.modules: dict[str, nn.Module] = {"detector": detector}
-        optimizer = torch.optim.AdamW(detector.parameters(), learning_rate, weight_decay=1e-3)
+        self._live = settings.loss == "live"  # otherwise the thesis's training: Adam, and whole crops from the start
+        decay = 1e-3 if self._live else 0.0
+        optimizer = torch.optim.AdamW(detector.parameters(), learning_rate, weight_decay=decay)
         for group in optimizer.param_groups:
             group["initial_lr"] = learning_rate
         self.optimizers: dict[str, torch.optim.Optimizer] = {"detector": optimizer}
@@ -79,7 +102,8 @@ class DetectorTask:
         self._clips = np.flatnonzero(pictures.validation & (pictures.clips != ""))[::4]
 
     def schedule(self, progress: float) -> float:
-        return cosine(progress)
+        """A cosine; in the thesis a tenth from epoch 60 of 200 on, and again from 80 on (5.3.2)."""
+        return cosine(progress) if self._live else 0.1 ** ((progress >= 0.3) + (progress >= 0.4))
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         index = int(rng.choice(len(self._chance), p=self._chance))
@@ -91,18 +115,13 @@ class DetectorTask:
         detector: Any = self.modules["detector"]
         detector.train()
         crops, points = batch["crop"].float() / 255, batch["points"]
-        if progress < COARSE_SHARE:
+        if self._live and progress < COARSE_SHARE:
             crops, points = F.avg_pool2d(crops, 2), (points + 0.5) / 2 - 0.5
         with fabric.autocast():
             logits = detector.logits(crops).float()
-        truth = gaussians(points, self.settings, crops.shape[-1])
-        predicted = torch.sigmoid(logits)
-        iou = iou_loss(predicted, truth)
-        entropy = F.binary_cross_entropy_with_logits(logits, truth) * 20
-        coordinates = coordinate_loss(predicted, points, self.settings.stride)
-        loss = iou + entropy + coordinates
-        optimize(fabric, self.optimizers["detector"], loss)
-        return {"iou": iou.item(), "entropy": entropy.item(), "coordinates": coordinates.item()}
+        losses = LOSSES[self.settings.loss](logits, points, self.settings)
+        optimize(fabric, self.optimizers["detector"], torch.stack(list(losses.values())).sum())
+        return {name: value.item() for name, value in losses.items()}
 
     def evaluate(self, modules: dict[str, nn.Module]) -> tuple[dict[str, float], np.ndarray]:
         """Errors in % of the pupil distance on held-out stills and clips, and a picture of the first stills."""
