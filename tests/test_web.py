@@ -72,20 +72,22 @@ def test_a_moving_face_moves_the_target_at_its_own_times(address: str, clip: lis
         async with peer(address) as made:
             camera = Camera(clip)
             before = await _live(made, camera)
-            await made.until(lambda: len(made.frames) > before + CLIP)
+            await made.until(lambda: len(made.frames) > before + 2 * CLIP)
             assert made.stats()["face"] == "tracked"
-            pictures = made.pictures()[before + 5 :]
+            pictures = made.pictures()[-CLIP:]
             motion = np.abs(pictures[0].astype(int) - pictures[CLIP // 2])
             assert motion.max() > 40
             background = pictures[0][: pictures[0].shape[0] // 8, -pictures[0].shape[1] // 8 :]
             assert (
                 not np.abs(background.astype(int) - clip[0][: background.shape[0], : background.shape[1]]).mean() < 20
             )
-            stamps = [frame.pts for frame in made.frames[before + 5 :]]
-            offsets = {(later - stamps[0]) for later in stamps}
-            sent = set(camera.stamps)
-            starts = [stamp for stamp in camera.stamps if all(stamp + offset in sent for offset in offsets)]
-            assert starts, "the results' time stamps are not the camera's"
+            came = np.array([frame.pts for frame in made.frames[-CLIP:]])
+            sent = np.array(camera.stamps)
+            # aiortc's encoder rounds time stamps on either way, by one tick of 90 kHz
+            worst = [
+                np.abs((came - came[0] + start)[:, None] - sent).min(axis=1).max() for start in sent[: -len(came) + 1]
+            ]
+            assert min(worst) <= 2, "the results' time stamps are not the camera's"
 
     run(scene)
 

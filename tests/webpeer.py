@@ -29,10 +29,12 @@ RATE = 20  # camera frames per second
 
 
 @contextlib.contextmanager
-def live_server(folder: Path, *, sessions: int = 2, token: str | None = None, mark: bool = True) -> Iterator[str]:
+def live_server(
+    folder: Path, *, port: int = 0, sessions: int = 2, token: str | None = None, mark: bool = True
+) -> Iterator[str]:
     """The address of a server that runs in a thread, on FaceMesh models."""
     studio = Studio("hopper", "motion:demo", sessions, mark, "", open_source, ModelPool(FaceMeshModels))
-    socket = listen("127.0.0.1", 0)
+    socket = listen("127.0.0.1", port)
     servers: list[uvicorn.Server] = []
 
     async def run() -> None:
@@ -71,7 +73,7 @@ class Camera(MediaStreamTrack):
         await asyncio.sleep(self._started + index / RATE - time.monotonic())
         frame = av.VideoFrame.from_ndarray(self._pictures[index % len(self._pictures)], "rgb24")
         # not evenly: time stamps that come back must be these, and not new ones
-        frame.pts, frame.time_base = index * 90_000 // RATE + 7 * (index % 3), Fraction(1, 90_000)
+        frame.pts, frame.time_base = index * 90_000 // RATE + 700 * (index % 3), Fraction(1, 90_000)
         self.stamps.append(frame.pts)
         return frame
 

@@ -145,6 +145,7 @@ class Session:
 
     def _listen(self, channel: RTCDataChannel) -> None:
         self._channel = channel
+        self._heard_at = time.monotonic()
 
         messages: asyncio.Queue[str | bytes] = asyncio.Queue(WAITING)
 

@@ -1,0 +1,249 @@
+"""The page in a real Chromium, whose camera plays a clip of a face that talks, then of none."""
+
+import io
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from realtime.bench import render_clip
+from realtime.photo import portrait_path
+from tests.facemesh import FaceMeshModels
+from tests.webpeer import live_server
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = (
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+FACE, EMPTY = 120, 90  # frames
+PATIENCE = 40.0  # seconds; a busy machine is slow, and no test is about speed
+
+pytestmark = pytest.mark.skipif(
+    not Path(CHROMIUM).exists(), reason="the browser tests need Chromium: apt-get install chromium"
+)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A camera's view: a face that talks, then an empty room, over and over."""
+    path, models = tmp_path_factory.mktemp("clip") / "camera.mjpeg", FaceMeshModels()
+    with av.open(path, "w", format="mjpeg") as film:
+        video = film.add_stream("mjpeg", rate=30, options={"qmin": "2", "qmax": "4"})
+        video.width, video.height, video.pix_fmt = 640, 480, "yuvj420p"
+        pictures = [frame.image for frame in render_clip(models, FACE)]
+        for picture in [*pictures, *[np.full((480, 640, 3), 70, np.uint8)] * EMPTY]:
+            film.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuvj420p")))
+        film.mux(video.encode(None))
+    models.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with live_server(tmp_path_factory.mktemp("panel")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser(clip: Path) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*FLAGS, f"--use-file-for-fake-video-capture={clip}"]
+        )
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The page, open; at the end, what it printed, threw and asked others for must be nothing."""
+    made = browser.new_page(viewport={"width": 1280, "height": 900})
+    complaints: list[str] = []
+    made.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    made.on("pageerror", lambda error: complaints.append(str(error)))
+    made.on("request", lambda asked: None if _is_ours(asked.url, address) else complaints.append(asked.url))
+    made.goto(address)
+    yield made
+    made.close()
+    assert complaints == []
+
+
+def _is_ours(url: str, address: str) -> bool:
+    return url.startswith((f"{address}/", "data:", f"blob:{address}/"))
+
+
+def until(page: Page, condition: str) -> None:
+    """Wait until a JavaScript expression holds: Playwright's own way needs eval, which the page forbids."""
+    end = time.monotonic() + PATIENCE
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, f"{condition}: the page says {page.inner_text('#state')!r}"
+        page.wait_for_timeout(50)
+
+
+def look(page: Page, name: str) -> None:
+    """Keep a screenshot where PUPPETCAM_SCREENSHOTS names a folder."""
+    if folder := os.environ.get("PUPPETCAM_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def start(page: Page) -> None:
+    page.click("#start")
+    until(page, "puppetcam.state === 'live' && puppetcam.ages.length > 3 && puppetcam.stats.face === 'tracked'")
+
+
+def shown(page: Page) -> "np.ndarray[tuple[int, int], np.dtype[np.int16]]":
+    """The result as it is on the screen, grey."""
+    picture = Pillow.open(io.BytesIO(page.locator("#frame").screenshot()))
+    return np.asarray(picture.convert("L"), np.int16)
+
+
+def test_a_session_from_the_first_look_to_the_last(page: Page, tmp_path: Path) -> None:
+    until(page, "puppetcam.state === 'demo' && puppetcam.shown.length > 20")
+    before = shown(page)
+    page.wait_for_timeout(700)
+    assert np.abs(before - shown(page)).max() > 30  # it moves before any permission
+    look(page, "demo")
+
+    start(page)
+    assert page.is_visible("#camera")
+    page.check("#framing")
+    page.wait_for_timeout(500)
+    look(page, "live")
+    page.keyboard.press("c")
+    assert page.is_hidden("#hint")
+
+    with page.expect_download() as download:
+        page.click("#record")
+        until(page, "puppetcam.recording")
+        page.wait_for_timeout(1500)
+        page.click("#record")
+    film = tmp_path / "film.mp4"
+    download.value.save_as(film)
+    with av.open(film) as container:
+        assert "synthetic" in container.metadata["comment"]
+        pictures = [picture.to_ndarray(format="gray") for picture in container.decode(video=0)]
+    assert len(pictures) > 10
+    assert np.abs(pictures[0].astype(int) - pictures[-1]).max() > 20
+
+    with page.expect_download() as download:
+        page.keyboard.press("p")
+    with Pillow.open(download.value.path()) as snapshot:
+        assert snapshot.height == pictures[0].shape[0] - 2  # neither the clock strip nor what it blurs into
+
+    until(page, "puppetcam.stats.face === 'lost'")
+    until(page, "document.querySelector('#hint').textContent.includes('No face in view')")
+    look(page, "lost")
+    until(page, "puppetcam.stats.face === 'tracked'")
+
+    page.click("#start")
+    until(page, "puppetcam.state === 'demo'")
+    assert page.is_hidden("#self")
+
+
+def test_photos_are_switched_added_and_refused(page: Page, tmp_path: Path) -> None:
+    until(page, "puppetcam.shown.length > 5")
+    shape = page.evaluate("document.querySelector('#result').videoWidth")
+    page.click("[title='Portrait: collins']")
+    until(page, f"document.querySelector('#result').videoWidth !== {shape}")
+
+    own = tmp_path / "own.jpg"
+    with Pillow.open(portrait_path("hopper")) as picture:
+        picture.crop((80, 40, 440, 420)).save(own)
+    page.set_input_files("#file", own)
+    assert page.is_disabled("#agree")
+    look(page, "consent")
+    page.check("#agreed")
+    page.click("#agree")
+    until(page, "document.querySelector('[title=\"Your photo 1\"]')?.ariaPressed === 'true'")
+
+    blank = tmp_path / "blank.png"
+    Pillow.new("RGB", (300, 300), "grey").save(blank)
+    page.set_input_files("#file", blank)  # and nobody is asked again
+    until(page, "document.querySelector('#refused').open")
+    assert "no face" in page.inner_text("#reason")
+    look(page, "refused")
+    page.click("#refused button")
+    assert page.locator("[title='Your photo 2']").count() == 0
+
+
+def test_settings_are_remembered_and_keys_work(page: Page) -> None:
+    until(page, "puppetcam.shown.length > 5")
+    page.select_option("#preset", "expressive")
+    page.select_option("#size", "256")
+    until(page, "puppetcam.stats.size === 256")
+    page.keyboard.press("m")
+    page.keyboard.press("?")
+    assert page.is_visible("#keys")
+    look(page, "keys")
+    page.keyboard.press("Escape")
+    page.reload()
+    until(page, "puppetcam.stats.size === 256")
+    assert page.input_value("#mouth") == "1.4"
+    assert not page.is_checked("#mirror")
+    page.keyboard.press("a")
+    assert page.is_disabled("#mouth")
+
+
+def test_a_phone_and_a_second_tab(page: Page, browser: Browser, address: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    start(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    look(page, "phone")
+    second, third = browser.new_page(), browser.new_page()
+    second.goto(address)
+    until(second, "puppetcam.shown.length > 5")
+    third.on("console", lambda _: None)
+    third.goto(address)
+    until(third, "document.querySelector('#state').textContent.includes('all 2 places are taken')")
+    second.close()
+    until(third, "puppetcam.state === 'demo'")  # it tries again by itself
+    third.close()
+    assert page.evaluate("puppetcam.state") == "live"
+
+
+def test_a_refused_camera_is_named(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.add_init_script(
+        "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'))"
+    )
+    page.goto(address)
+    until(page, "puppetcam.shown.length > 5")
+    page.click("#start")
+    until(page, "document.querySelector('#hint').textContent.includes('allow it')")
+    page.close()
+
+
+def test_a_server_that_goes_and_comes_is_found_again(browser: Browser, tmp_path: Path) -> None:
+    with live_server(tmp_path) as address:
+        page = browser.new_page()
+        page.goto(address)
+        until(page, "puppetcam.state === 'demo'")
+    until(page, "puppetcam.state === 'broken'")
+    assert "Trying again" in page.inner_text("#state")
+    with live_server(tmp_path, port=int(address.rsplit(":", 1)[1])):
+        until(page, "puppetcam.state === 'demo'")
+    page.close()
+
+
+def test_the_panel_makes_a_video(page: Page, address: str) -> None:
+    page.goto(f"{address}/panel")
+    page.get_by_role("button", name="Make the video").click(timeout=PATIENCE * 1000)
+    page.locator("video").wait_for(timeout=PATIENCE * 1000)
+    response = page.request.get(page.locator("video").get_attribute("src") or "")
+    assert b"ftyp" in response.body()[:16]
+    look(page, "panel")
