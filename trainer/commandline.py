@@ -213,7 +213,8 @@ def _train(options: argparse.Namespace, task: "Task", settings: "LoopSettings", 
         (output / "last.pt").unlink(missing_ok=True)
     loop = Loop(task, settings, output, fabric, options.start_from)
     result = loop.run()
-    print(f"{loop.checkpoint}: " + ", ".join(f"{name} {value:.3f}" for name, value in result.items()))
+    if fabric.is_global_zero:
+        print(f"{loop.checkpoint}: " + ", ".join(f"{name} {value:.3f}" for name, value in result.items()))
 
 
 def add_export(subparsers: "Subparsers") -> None:

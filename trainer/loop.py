@@ -128,7 +128,8 @@ class Loop:
         began = time.monotonic() - self.spent
         writer = SummaryWriter(str(self.output)) if self.fabric.is_global_zero else None
         budget = self.settings.steps or round(60 * self.settings.minutes)
-        bar = tqdm(total=budget, unit=" steps" if self.settings.steps else "s", desc=self.output.name)
+        unit = " steps" if self.settings.steps else "s"
+        bar = tqdm(total=budget, unit=unit, desc=self.output.name, disable=writer is None)
         for batch in self._batches():
             self._set_learning_rates()
             losses = self.task.step(batch, self.progress, self.fabric)
