@@ -181,6 +181,7 @@ def _add_bench(subparsers: "Subparsers") -> None:
     parser.add_argument("--seconds", type=float, default=10, help="how long to measure an engine (%(default)s)")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--plot", type=Path, help="PNG file for a bar chart of the stages")
+    parser.add_argument("--web", action="store_true", help="measure the live page in Chromium, from glass to glass")
     parser.set_defaults(run=_bench)
 
 
@@ -194,6 +195,9 @@ def _bench(options: argparse.Namespace) -> None:
             report.check_path(path, suffix)
     if not 0 < options.seconds <= 3600:
         raise InputError(f"--seconds {options.seconds:g} is out of range: more than 0 and at most 3600 is needed")
+    if options.web:
+        _bench_web(options)
+        return
     engines = (options.engine or "").split(",")
     runs = [_measure(options)] if len(engines) == 1 else [_measure_apart(options, engine) for engine in engines]
     print(report.table(runs))
@@ -202,6 +206,46 @@ def _bench(options: argparse.Namespace) -> None:
     if options.plot:
         report.plot(runs, options.plot)
     print(json.dumps(report.document(runs), separators=(",", ":")))
+
+
+def _bench_web(options: argparse.Namespace) -> None:
+    """The live server is a process of its own, as it is in earnest."""
+    import json
+    import signal
+    import subprocess
+    import tempfile
+
+    from realtime.bench import render_clip
+    from realtime.report import write_report
+    from realtime.sources import open_source
+    from web.bench import find_browser, measure_page, write_clip
+
+    find_browser()
+    if options.plot:
+        raise InputError("--plot draws the stages of a benchmark without --web")
+    names = ("engine", "precision", "device", "threads", "bundle", "target")
+    given = [f"--{name}={value}" for name in names if (value := getattr(options, name)) is not None]
+    with tempfile.TemporaryDirectory(prefix="puppetcam-") as folder:
+        clip = Path(folder) / "camera.mjpeg"
+        if options.source:
+            with contextlib.closing(open_source(options.source)) as source:
+                write_clip(source, clip)
+        else:
+            with contextlib.closing(_models(options)) as models:
+                write_clip(render_clip(models), clip)
+        command = [sys.executable, __file__, "live", "--port=0", *given]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None
+                said = server.stdout.readline().split()
+                if not said:
+                    sys.exit(server.wait())  # it has said why
+                figures = measure_page(said[3], server.pid, clip, options.seconds)
+            finally:
+                server.send_signal(signal.SIGINT)
+    if options.output:
+        write_report([figures], options.output)
+    print(json.dumps(figures, separators=(",", ":")))
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -23,6 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OWNERS = {"dlib": ["dlib-bin"], **packages_distributions()}
 # The reference engine is the one part of the program that the `train` extra brings.
 TRAIN = {"engines/torch.py", "engines/graph.py"}
+BROWSER = {"web/bench.py"}  # and the browser benchmark is run by who works on it
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -52,7 +53,8 @@ def test_rooms_keep_to_themselves(file: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_imports_are_declared(file: Path) -> None:
     training = file.parts[0] == "trainer" or file.as_posix() in TRAIN
-    allowed = declared("train", "eval") if training else declared()
+    extras = ("train", "eval") if training else ("dev",) if file.as_posix() in BROWSER else ()
+    allowed = declared(*extras)
     for name in imports(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
         module = name.split(".")[0]
         if module not in (*ROOMS, *sys.stdlib_module_names):

@@ -1,8 +1,8 @@
 """The page in a real Chromium, whose camera plays a clip of a face that talks, then of none."""
 
+import dataclasses
 import io
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,38 +17,19 @@ from realtime.bench import render_clip
 from realtime.photo import portrait_path
 from tests.facemesh import FaceMeshModels
 from tests.webpeer import live_server
+from web.bench import FLAGS, find_browser, write_clip
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-FLAGS = (
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 FACE, EMPTY = 120, 90  # frames
 PATIENCE = 40.0  # seconds; a busy machine is slow, and no test is about speed
-
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists(), reason="the browser tests need Chromium: apt-get install chromium"
-)
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A camera's view: a face that talks, then an empty room, over and over."""
     path, models = tmp_path_factory.mktemp("clip") / "camera.mjpeg", FaceMeshModels()
-    with av.open(path, "w", format="mjpeg") as film:
-        video = film.add_stream("mjpeg", rate=30, options={"qmin": "2", "qmax": "4"})
-        video.width, video.height, video.pix_fmt = 640, 480, "yuvj420p"
-        pictures = [frame.image for frame in render_clip(models, FACE)]
-        for picture in [*pictures, *[np.full((480, 640, 3), 70, np.uint8)] * EMPTY]:
-            film.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuvj420p")))
-        film.mux(video.encode(None))
+    frames = list(render_clip(models, FACE))
+    empty = dataclasses.replace(frames[0], image=np.full((480, 640, 3), 70, np.uint8))
+    write_clip([*frames, *[empty] * EMPTY], path)
     models.close()
     return path
 
@@ -63,7 +44,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def browser(clip: Path) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         made = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=[*FLAGS, f"--use-file-for-fake-video-capture={clip}"]
+            executable_path=find_browser(), args=[*FLAGS, f"--use-file-for-fake-video-capture={clip}"]
         )
         yield made
         made.close()

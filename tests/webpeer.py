@@ -30,16 +30,25 @@ RATE = 20  # camera frames per second
 
 @contextlib.contextmanager
 def live_server(
-    folder: Path, *, port: int = 0, sessions: int = 2, token: str | None = None, mark: bool = True
+    folder: Path,
+    *,
+    port: int = 0,
+    certificate: tuple[Path, Path] | None = None,
+    sessions: int = 2,
+    token: str | None = None,
+    mark: bool = True,
 ) -> Iterator[str]:
     """The address of a server that runs in a thread, on FaceMesh models."""
     studio = Studio("hopper", "motion:demo", sessions, mark, "", open_source, ModelPool(FaceMeshModels))
     socket = listen("127.0.0.1", port)
     servers: list[uvicorn.Server] = []
+    files = certificate or (None, None)
 
     async def run() -> None:
         app = create_app(studio, ("127.0.0.1",), token, folder)
-        servers.append(uvicorn.Server(uvicorn.Config(app, log_level="error")))
+        servers.append(
+            uvicorn.Server(uvicorn.Config(app, log_level="error", ssl_certfile=files[0], ssl_keyfile=files[1]))
+        )
         await servers[0].serve([socket])
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), name="server")
@@ -48,7 +57,7 @@ def live_server(
         while not (servers and servers[0].started):
             assert thread.is_alive()
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{socket.getsockname()[1]}"
     finally:
         servers[0].should_exit = True
         thread.join()

@@ -233,7 +233,7 @@ function showControls() {
 }
 
 function slider(name, label, most) {
-  const row = document.createElement("label");
+  const row = Object.assign(document.createElement("label"), { className: "slider" });
   const input = Object.assign(document.createElement("input"), { id: name, type: "range", min: 0, max: most, step: 0.1 });
   const value = Object.assign(document.createElement("output"), { id: `${name}-value` });
   input.oninput = () => change({ [name]: Number(input.value), preset: "own" });
