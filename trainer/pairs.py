@@ -8,10 +8,22 @@ import cv2
 import numpy as np
 
 from realtime.alignment import similarity, transform
-from realtime.landmarks import CROP_SIZE, FACEMESH, MIRROR, STRIDE, five_points, flow_prior, render_heatmaps
+from realtime.landmarks import (
+    CROP_SIZE,
+    FACEMESH,
+    INNER_LIPS,
+    MIRROR,
+    STRIDE,
+    five_points,
+    flow_prior,
+    pupil_distance,
+    render_heatmaps,
+)
 from trainer.augment import colour
 from trainer.data import Pictures
 from trainer.mesh import STABLE, Surface, five_points_of, move_gaze, move_jaw, move_lids, rigid_fit, turn
+
+OPEN = 0.08  # pupil distances between the lips of an open mouth
 
 
 class Pairs:
@@ -29,6 +41,10 @@ class Pairs:
         people: dict[str, list[int]] = {}
         for index in self.stills:
             people.setdefault(pictures.persons[index], []).append(int(index))
+        gap = np.linalg.norm(pictures.points[:, 52] - pictures.points[:, 48], axis=1)
+        self._gap = gap / pupil_distance(pictures.points)  # between the lips
+        chance = np.where(self._gap[self.stills] > OPEN, 4.0, 1.0)  # open mouths are rare, and the hardest
+        self._chance = chance / chance.sum()
         self.people = [indices for indices in people.values() if len(indices) > 1]
         trained = np.flatnonzero(~pictures.validation & (pictures.clips == "") & frontal)
         self.surface = Surface(np.mean([_aligned(pictures.mesh[i]) for i in trained], 0).astype(np.float32))
@@ -36,18 +52,19 @@ class Pairs:
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One pair: photo and truth (3, S, S) uint8, driving and target points (56, 2) in crop pixels, flow
-        (2, S/4, S/4) and its weight."""
+        (2, S/4, S/4) and its weight, and the truth's mouth interior (S, S)."""
         kind = rng.random()
         if self.clips and kind < 0.4:
             clip = self.clips[int(rng.integers(len(self.clips)))]
-            photo, truth = rng.choice(clip, 2)
+            photo, *truths = rng.choice(clip, 4)
+            truth = truths[0] if rng.random() < 0.5 else max(truths, key=lambda index: self._gap[index])
             pair = self.two(photo, truth, rng)
         elif self.people and kind < 0.45:
             person = self.people[int(rng.integers(len(self.people)))]
             photo, truth = rng.permutation(person)[:2]
             pair = self.two(photo, truth, rng, together=False)
         else:
-            pair = self.reanimated(int(rng.choice(self.stills)), rng)
+            pair = self.reanimated(int(rng.choice(self.stills, p=self._chance)), rng)
         return augmented(pair, rng)
 
     def two(
@@ -108,7 +125,7 @@ class Pairs:
             a, b = frames[rng.choice(len(frames), 2)]
             rotation, shift = rigid_fit(a[STABLE], b[STABLE])  # what is left after head motion is expression
             mesh += (a @ rotation.T + shift - b) * rng.uniform(0.4, 1.1)
-        if rng.random() < 0.5:
+        if rng.random() < 0.7:
             move_jaw(mesh, rng)
         if rng.random() < 0.5:
             move_lids(mesh, rng)
@@ -205,11 +222,20 @@ def augmented(pair: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str
             pair[name] = np.column_stack([CROP_SIZE - 1 - points[:, 0], points[:, 1]])
         pair["flow"] = pair["flow"][:, :, ::-1] * np.array([-1, 1], np.float32)[:, None, None]
         pair["weight"] = pair["weight"][:, ::-1]
+    pair["mouth"] = mouth_interior(pair["driving"], pair["truth"].shape[0])
     for name in ("driving", "target"):
         pair[name] = pair[name] + rng.normal(0, 0.35, (len(MIRROR), 2))
     for name in ("photo", "truth"):
         pair[name] = pair[name].transpose(2, 0, 1)
     return {k: np.ascontiguousarray(v, v.dtype if v.dtype == np.uint8 else np.float32) for k, v in pair.items()}
+
+
+def mouth_interior(points: np.ndarray, size: int) -> np.ndarray:
+    """1 between the lips of points (56, 2) in crop pixels, 0 elsewhere: (size, size) float32."""
+    inside = np.zeros((size, size), np.float32)
+    outline = np.round(((points[INNER_LIPS] + 0.5) * (size / CROP_SIZE) - 0.5) * 16).astype(np.int32)
+    cv2.fillPoly(inside, [outline], (1.0,), cv2.LINE_8, 4)
+    return inside
 
 
 def conditions(driving: np.ndarray, target: np.ndarray, size: int) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from realtime.landmarks import CROP_SIZE
 from trainer.data import Pictures
@@ -20,6 +21,8 @@ from trainer.losses import (
     landmark_channel,
     landmark_weight,
     lsgan,
+    mask_entropy,
+    masked_l1,
     pyramid_l1,
 )
 from trainer.pairs import Pairs, conditions
@@ -35,7 +38,8 @@ class GeneratorTraining:
     gradient: float = 1.0
     moved: float = 0.5  # on the moved photo alone, so that the flow does not leave its work to the colour
     painted: float = 0.3  # on the colour alone, so that it is ready wherever the mask wants it
-    opaque: float = 0.02  # against a mask that gives up the photo's own pixels
+    mouth: float = 0.3  # on the colour between the lips, whose few pixels would not count otherwise
+    opaque: float = 0.1  # keeps the photo's own pixels, but where lips open on what they hid
     adversarial: float = 0.02
     adversary_from: float = 1.0
     skip: dict[str, tuple[int, int]] = field(default_factory=dict)  # first and last frame of a clip not to use
@@ -48,6 +52,18 @@ def border_window(size: int, width: float = 20 / CROP_SIZE) -> Tensor:
     ramp = torch.clamp(torch.minimum(distance, 1 - distance) / width, 0, 1)
     ramp = ramp * ramp * (3 - 2 * ramp)
     return torch.minimum(ramp[:, None], ramp[None, :])
+
+
+def face_region(pictures: Tensor) -> Tensor:
+    """The part of aligned crops (B, C, S, S) that expressions change, brows to chin: where the adversary looks."""
+    size = pictures.shape[-1]
+    return pictures[..., size * 5 // 16 : size * 15 // 16, size // 4 : size * 3 // 4]
+
+
+def opening(target: Tensor, driving: Tensor) -> Tensor:
+    """How far the driving lips uncover what the target's hide: points (B, 56, 2) twice -> (B,) in [0, 1]."""
+    gap, own = ((p[:, 52] - p[:, 48]).norm(dim=-1) for p in (driving, target))
+    return torch.clamp((gap - own) / 6, 0, 1)
 
 
 class GeneratorTask:
@@ -110,20 +126,25 @@ class GeneratorTask:
         moved = compose(photo, flow, whole, colour, window)
         share = (1 - mask) * window
         result = moved + share * (colour - moved)
-        weight = landmark_weight(inputs["driving"], truth.shape[-1])
+        mouth = F.max_pool2d(batch["mouth"][:, None], 3, 1, 1)
+        weight = torch.maximum(landmark_weight(inputs["driving"], truth.shape[-1]), 6 * mouth)
+        hidden = batch["mouth"][:, None] * opening(batch["target"], batch["driving"])[:, None, None, None]
         losses = {
             "picture": pyramid_l1(result, truth, weight),
             "gradient": s.gradient * gradient_difference(result, truth, weight),
             "moved": s.moved * pyramid_l1(moved, truth, weight),
-            "painted": s.painted * pyramid_l1(colour, truth, weight, 1),
+            "painted": s.painted * pyramid_l1(colour, truth, 0.2 + 0.1 * weight, 2),
+            "mouth": s.mouth * masked_l1(colour, truth, mouth),
             "flow": s.flow * flow_error(flow, batch["flow"], batch["weight"]),
-            "opaque": s.opaque * (1 - mask).mean(),
+            "opaque": s.opaque * mask_entropy(mask, hidden),
         }
         if progress >= s.adversary_from:
             channel = landmark_channel(inputs["driving"], truth.shape[-1])
-            self._train_discriminator(torch.cat([result.detach(), channel], 1), torch.cat([truth, channel], 1), fabric)
-            score = self.modules["discriminator"](torch.cat([result, channel], 1))
-            losses["adversarial"] = s.adversarial * lsgan(score, real=True)
+            made, real = (face_region(torch.cat([picture, channel], 1)) for picture in (result, truth))
+            self._train_discriminator(made.detach(), real, fabric)
+            with fabric.autocast():
+                score = self.modules["discriminator"](made)
+            losses["adversarial"] = s.adversarial * lsgan(score.float(), real=True)
         optimize(fabric, self.optimizers["generator"], torch.stack(list(losses.values())).sum())
         return {name: value.item() for name, value in losses.items()}
 
