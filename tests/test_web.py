@@ -92,6 +92,17 @@ def test_a_moving_face_moves_the_target_at_its_own_times(address: str, clip: lis
     run(scene)
 
 
+def test_h264_is_spoken_with_who_prefers_it(address: str) -> None:
+    async def scene() -> None:
+        async with peer(address) as made:
+            answer = (await made.connect(codec="H264")).json()["sdp"]
+            assert "H264" in answer
+            assert "VP8" not in answer
+            await made.until(lambda: len(made.frames) > 20)
+
+    run(scene)
+
+
 def test_a_strip_comes_back_and_the_camera_does_not(address: str, clip: list[Image]) -> None:
     async def scene() -> None:
         async with peer(address) as made:

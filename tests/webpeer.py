@@ -14,7 +14,7 @@ import av
 import httpx
 import numpy as np
 import uvicorn
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from numpy.typing import NDArray
 
@@ -100,12 +100,14 @@ class Peer:
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
 
-    async def connect(self, camera: Camera | None = None, strip: bool = False) -> httpx.Response:
-        """Send an offer; the server's response to it."""
+    async def connect(self, camera: Camera | None = None, strip: bool = False, codec: str = "VP8") -> httpx.Response:
+        """Send an offer that would rather have a codec; the server's response to it."""
         if camera:
             self.connection.addTrack(camera)
         else:
             self.connection.addTransceiver("video", "recvonly")
+        codecs = RTCRtpSender.getCapabilities("video").codecs
+        self.connection.getTransceivers()[0].setCodecPreferences([c for c in codecs if c.name == codec])
         self.connection.on("track", lambda track: self._tasks.append(asyncio.create_task(self._receive(track))))
         self._channel.on("message", self._hear)
         await self.connection.setLocalDescription(await self.connection.createOffer())

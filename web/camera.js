@@ -2,6 +2,8 @@
 
 import { drawStrip, now, stripRows } from "./clock.js";
 
+const BUSY = 60, EASY = 40; // milliseconds that the server takes for a picture
+
 const REASONS = {
   NotAllowedError: "The browser may not use the camera: allow it beside the address, then start again",
   NotFoundError: "There is no camera: connect one, and it starts by itself",
@@ -18,7 +20,8 @@ export class Camera {
     this.context = this.canvas.getContext("2d", { alpha: false });
     this.ticker = new Worker("/ticker.js");
     this.ticker.onmessage = () => document.hidden && this.draw(now());
-    this.drawn = 0;
+    this.seen = 0;
+    this.every = 1;
   }
 
   get isOn() {
@@ -58,9 +61,15 @@ export class Camera {
     });
   }
 
+  // Pictures that would only be dropped are not sent: every second one will do while the server takes so long.
+  relieve(milliseconds) {
+    if (milliseconds > BUSY) this.every = 2;
+    if (milliseconds < EASY) this.every = 1;
+  }
+
   draw(moment) {
     const { videoWidth: width, videoHeight: height } = this.video;
-    if (!this.sent || !width) return;
+    if (!this.sent || !width || this.seen++ % this.every) return;
     const rows = stripRows(height);
     if (this.canvas.width !== width || this.canvas.height !== height + rows) {
       this.canvas.width = width;
@@ -69,7 +78,6 @@ export class Camera {
     this.context.drawImage(this.video, 0, 0, width, height);
     drawStrip(this.context, width, height, rows, moment);
     this.sent.requestFrame();
-    this.drawn++;
   }
 
   stop() {

@@ -6,6 +6,8 @@ const RETRIES = [1, 2, 4, 8]; // seconds
 
 const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 
+const answerOf = response => response.json().catch(() => ({ message: `The server failed (${response.status})` }));
+
 export class Refusal extends Error {}
 
 // `onState(name, text)`, `onTrack(stream)`, `onMessage(message)` and `onOpen()` are the page's.
@@ -55,7 +57,7 @@ export class Live {
     await this.gathered(peer);
     const offer = { sdp: peer.localDescription.sdp, type: "offer", strip: true };
     const response = await fetch("/offer", { method: "POST", body: JSON.stringify(offer) });
-    const answer = await response.json();
+    const answer = await answerOf(response);
     if (!response.ok) throw Object.assign(new Refusal(answer.message), { status: response.status });
     if (peer !== this.peer) {
       navigator.sendBeacon(`/leave?session=${answer.session}`);
@@ -141,7 +143,7 @@ export class Live {
 
   async upload(photo) {
     const response = await fetch(`/photos?session=${this.session}&consent=yes`, { method: "POST", body: photo });
-    const answer = await response.json();
+    const answer = await answerOf(response);
     if (!response.ok) throw new Refusal(answer.message);
     return answer.id;
   }

@@ -36,7 +36,12 @@ function show(state, text) {
   $("state").textContent = text;
 }
 
-function hint(text) {
+// What went wrong stays for a while, whatever the figures say meanwhile.
+let held = 0;
+
+function hint(text, milliseconds = 0) {
+  if (performance.now() < held && !milliseconds) return;
+  held = performance.now() + milliseconds;
   $("hint").textContent = text;
   $("hint").hidden = !text;
 }
@@ -61,7 +66,7 @@ async function guarded(work) {
   try {
     await work();
   } catch (error) {
-    hint(error.message);
+    hint(error.message, 5000);
   }
 }
 
@@ -83,6 +88,7 @@ const isKnown = name => own.has(name) || about.portraits.includes(name);
 // --- camera
 
 async function startCamera() {
+  held = 0;
   hint("");
   try {
     const track = await camera.start(kept.camera);
@@ -111,7 +117,7 @@ async function cameraGone(reason) {
   await stopCamera();
   document.body.dataset.wanted = "camera";
   show("warning", "No camera");
-  hint(reason);
+  hint(reason, 5000);
 }
 
 function showCamera() {
@@ -342,6 +348,7 @@ function showStats(stats) {
     ])
   );
   warn(stats);
+  camera.relieve(stats.stages.total);
 }
 
 function warn(stats) {

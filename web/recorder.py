@@ -4,6 +4,7 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,11 +17,24 @@ Image = NDArray[np.uint8]
 LONGEST = 600  # seconds
 
 
+def _placed(image: Image, size: tuple[int, int]) -> Image:
+    """An RGB picture, as large as fits into (width, height), in the middle of black."""
+    height, width = image.shape[:2]
+    if (width, height) == size:
+        return image
+    scale = min(size[0] / width, size[1] / height)
+    width, height = round(width * scale), round(height * scale)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    out = np.zeros((size[1], size[0], 3), np.uint8)
+    cv2.resize(image, (width, height), out[top : top + height, left : left + width], interpolation=cv2.INTER_AREA)
+    return out
+
+
 class Recorder:
     """Writes pictures to an MP4 file in a thread of its own; when that is behind, the newest wins.
 
-    All pictures have the first one's size. `finish` ends the file; it raises what went wrong in the thread, and
-    InputError for a recording of nothing.
+    A film has its first picture's size; others are fitted into it. `finish` ends the file; it raises what went wrong in
+    the thread, and InputError for a recording of nothing.
     """
 
     def __init__(self, path: Path, time_base: Fraction) -> None:
@@ -66,9 +80,8 @@ class Recorder:
             with Movie(self.path, size, Fraction(30), self._time_base) as movie:
                 item: tuple[Image, int] | None = first
                 while item is not None and (item[1] - start) * self._time_base < LONGEST:
-                    if item[0].shape == image.shape:
-                        movie.write(item[0], item[1] - start)
-                        self._written += 1
+                    movie.write(_placed(item[0], size), item[1] - start)
+                    self._written += 1
                     item = self._pictures.get()
                 movie.finish()
         except BaseException as error:  # handed to the owner

@@ -70,7 +70,11 @@ class Session:
         self._peer.on("connectionstatechange", self._watch_connection)
         try:
             await self._negotiate(offer)
-            self._performer = await asyncio.to_thread(self._perform, strip)
+            performer = await asyncio.to_thread(self._perform, strip)
+            if self._closing is not None:  # the page left meanwhile
+                await asyncio.to_thread(performer.close)
+                raise InputError("the session is over: connect again")
+            self._performer = performer
         except BaseException:
             await self.close()
             raise
