@@ -38,9 +38,9 @@ class GeneratorTraining:
     gradient: float = 1.0
     moved: float = 0.5  # on the moved photo alone, so that the flow does not leave its work to the colour
     painted: float = 0.3  # on the colour alone, so that it is ready wherever the mask wants it
-    mouth: float = 0.3  # on the colour between the lips, whose few pixels would not count otherwise
+    mouth: float = 1.0  # on the colour between the lips, whose few pixels would not count otherwise
     opaque: float = 0.1  # keeps the photo's own pixels, but where lips open on what they hid
-    adversarial: float = 0.02
+    adversarial: float = 0.03
     adversary_from: float = 1.0
     skip: dict[str, tuple[int, int]] = field(default_factory=dict)  # first and last frame of a clip not to use
     network: GeneratorSettings = field(default_factory=GeneratorSettings)
