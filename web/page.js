@@ -70,6 +70,9 @@ async function guarded(work) {
   }
 }
 
+// Tell the server something that, without a connection, it learns from `resume`.
+const tell = (type, content) => (live.isOpen ? live.ask(type, content) : Promise.resolve());
+
 // After every connection the server learns everything anew.
 async function resume() {
   for (const photo of own.values()) photo.id = "";
@@ -98,9 +101,9 @@ async function startCamera() {
     throw error;
   }
   document.body.dataset.wanted = "camera";
-  await live.ask("source", { name: "camera" });
-  show("live", "Live");
   showCamera();
+  await tell("source", { name: "camera" });
+  if (live.isOpen) show("live", "Live");
   await listCameras();
 }
 
@@ -109,8 +112,8 @@ async function stopCamera() {
   camera.stop();
   await live.send(null);
   showCamera();
-  await live.ask("source", { name: kept.source || about.source });
-  show("demo", "Recorded motion");
+  await tell("source", { name: kept.source || about.source });
+  if (live.isOpen) show("demo", "Recorded motion");
 }
 
 async function cameraGone(reason) {
@@ -215,9 +218,7 @@ function settings() {
   return { ...chosen, reference: kept.best ? "best" : "first", mirror: kept.mirror, overlay: kept.framing };
 }
 
-async function sendSettings() {
-  await live.ask("settings", settings());
-}
+const sendSettings = () => tell("settings", settings());
 
 function change(changes) {
   keep(changes);
@@ -257,12 +258,12 @@ function buildControls() {
   $("size").onchange = () =>
     guarded(async () => {
       keep({ size: Number($("size").value) });
-      await live.ask("size", { size: kept.size });
+      await tell("size", { size: kept.size });
     });
   $("source").onchange = () =>
     guarded(async () => {
       keep({ source: $("source").value });
-      if (!camera.isOn) await live.ask("source", { name: kept.source });
+      if (!camera.isOn) await tell("source", { name: kept.source });
     });
   $("cameras").onchange = () =>
     guarded(async () => {
