@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from realtime.bench import render_clip
 from realtime.photo import load_photo, portrait_path
 from tests.facemesh import FaceMeshModels
-from tests.webpeer import Camera, Image, Peer, live_server, peer
+from tests.webpeer import Camera, Image, Peer, Tone, live_server, peer
 from web import clock
 
 CLIP = 40  # frames
@@ -99,6 +99,16 @@ def test_h264_is_spoken_with_who_prefers_it(address: str) -> None:
             assert "H264" in answer
             assert "VP8" not in answer
             await made.until(lambda: len(made.frames) > 20)
+
+    run(scene)
+
+
+def test_a_voice_comes_back_with_the_picture(address: str, clip: list[Image]) -> None:
+    async def scene() -> None:
+        async with peer(address) as made:
+            assert (await made.connect(Camera(clip), voice=Tone())).status_code == 200
+            await made.until(lambda: len(made.sounds) > 50 and len(made.frames) > 5)
+            assert np.abs(made.sounds[-1].to_ndarray()).max() > 3000
 
     run(scene)
 

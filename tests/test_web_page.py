@@ -185,6 +185,8 @@ def test_a_phone_and_a_second_tab(page: Page, browser: Browser, address: str) ->
     start(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     look(page, "phone")
+    page.check("#microphone")
+    until(page, "!document.querySelector('#result').muted")
     second, third = browser.new_page(), browser.new_page()
     second.goto(address)
     until(second, "puppetcam.shown.length > 5")

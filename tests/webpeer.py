@@ -87,12 +87,33 @@ class Camera(MediaStreamTrack):
         return frame
 
 
+class Tone(MediaStreamTrack):
+    """A microphone that hears a tone, in frames of 20 ms."""
+
+    kind = "audio"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started, self._index = time.monotonic(), 0
+
+    async def recv(self) -> av.AudioFrame:
+        if self.readyState != "live":
+            raise MediaStreamError
+        await asyncio.sleep(self._started + self._index * 0.02 - time.monotonic())
+        wave = (8000 * np.sin(np.arange(960) * (2 * np.pi * 440 / 48_000))).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(wave[None], "s16", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = 48_000, 960 * self._index, Fraction(1, 48_000)
+        self._index += 1
+        return frame
+
+
 class Peer:
     """A page without a browser: `frames` are the results so far, `messages` what the server said."""
 
     def __init__(self, address: str, headers: dict[str, str] | None = None) -> None:
         self.session = ""
         self.frames: list[av.VideoFrame] = []
+        self.sounds: list[av.AudioFrame] = []
         self.messages: list[dict[str, Any]] = []
         self._client = httpx.AsyncClient(base_url=address, headers=headers, trust_env=False)
         self.connection = RTCPeerConnection(RTCConfiguration([]))
@@ -100,14 +121,22 @@ class Peer:
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
 
-    async def connect(self, camera: Camera | None = None, strip: bool = False, codec: str = "VP8") -> httpx.Response:
+    async def connect(
+        self,
+        camera: Camera | None = None,
+        strip: bool = False,
+        codec: str = "VP8",
+        voice: MediaStreamTrack | None = None,
+    ) -> httpx.Response:
         """Send an offer that would rather have a codec; the server's response to it."""
+        if voice:
+            self.connection.addTrack(voice)
         if camera:
             self.connection.addTrack(camera)
         else:
             self.connection.addTransceiver("video", "recvonly")
         codecs = RTCRtpSender.getCapabilities("video").codecs
-        self.connection.getTransceivers()[0].setCodecPreferences([c for c in codecs if c.name == codec])
+        self.connection.getTransceivers()[-1].setCodecPreferences([c for c in codecs if c.name == codec])
         self.connection.on("track", lambda track: self._tasks.append(asyncio.create_task(self._receive(track))))
         self._channel.on("message", self._hear)
         await self.connection.setLocalDescription(await self.connection.createOffer())
@@ -124,7 +153,7 @@ class Peer:
     async def _receive(self, track: MediaStreamTrack) -> None:
         with contextlib.suppress(MediaStreamError):
             while True:
-                self.frames.append(await track.recv())
+                (self.frames if track.kind == "video" else self.sounds).append(await track.recv())
                 self._changed.set()
 
     def _hear(self, text: str) -> None:

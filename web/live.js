@@ -15,7 +15,7 @@ export class Live {
   constructor(handlers) {
     this.handlers = handlers;
     this.session = "";
-    this.track = null;
+    this.track = this.voice = null;
     this.waiting = new Map();
     this.seq = 0;
     this.failures = 0;
@@ -40,13 +40,16 @@ export class Live {
   }
 
   async negotiate(peer) {
-    const sender = peer.addTransceiver("video", { direction: "sendrecv" });
-    this.sender = sender.sender;
+    this.sender = peer.addTransceiver("video", { direction: "sendrecv" }).sender;
+    this.voiceSender = peer.addTransceiver("audio", { direction: "sendrecv" }).sender;
     await this.sender.replaceTrack(this.track);
+    await this.voiceSender.replaceTrack(this.voice);
+    const stream = new MediaStream();
     peer.ontrack = event => {
       event.receiver.jitterBufferTarget = 0;
       event.receiver.playoutDelayHint = 0;
-      this.handlers.onTrack(new MediaStream([event.track]));
+      stream.addTrack(event.track);
+      if (event.track.kind === "video") this.handlers.onTrack(stream);
     };
     this.channel = peer.createDataChannel("control");
     this.channel.onopen = () => peer === this.peer && this.opened();
@@ -101,7 +104,7 @@ export class Live {
   drop() {
     clearTimeout(this.timer);
     const peer = this.peer;
-    this.peer = this.channel = this.sender = null;
+    this.peer = this.channel = this.sender = this.voiceSender = null;
     peer?.close();
     for (const { reject } of this.waiting.values()) reject(new Error("The connection broke"));
     this.waiting.clear();
@@ -139,6 +142,12 @@ export class Live {
   async send(track) {
     this.track = track;
     await this.sender?.replaceTrack(track);
+  }
+
+  // The microphone's track, which comes back in time with the result; null sends none.
+  async sendVoice(track) {
+    this.voice = track;
+    await this.voiceSender?.replaceTrack(track);
   }
 
   async upload(photo) {

@@ -144,6 +144,25 @@ navigator.mediaDevices?.addEventListener("devicechange", () =>
   })
 );
 
+// --- microphone
+
+let microphone = null;
+
+async function switchMicrophone() {
+  microphone?.getTracks().forEach(track => track.stop());
+  microphone = null;
+  if ($("microphone").checked) {
+    try {
+      microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
+    } catch (error) {
+      $("microphone").checked = false;
+      throw new Error(`The microphone does not start: ${error.message}`);
+    }
+  }
+  await live.sendVoice(microphone?.getAudioTracks()[0] ?? null);
+  $("result").muted = !microphone;
+}
+
 // --- photos
 
 async function usePhoto(name) {
@@ -265,6 +284,7 @@ function buildControls() {
       keep({ source: $("source").value });
       if (!camera.isOn) await tell("source", { name: kept.source });
     });
+  $("microphone").onchange = () => guarded(switchMicrophone);
   $("cameras").onchange = () =>
     guarded(async () => {
       keep({ camera: $("cameras").value });

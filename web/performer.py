@@ -78,6 +78,7 @@ class Performer:
         self._seen_size = (1, 1)
         self._slow_since: float | None = None
         self.warning = ""
+        self.latency = 0.0  # seconds from a picture's arrival to its result, smoothed
         self._models = studio.pool.take()
         try:
             self._puppet = _LivePuppet(self._models, fit(photo, self.size))
@@ -152,6 +153,7 @@ class Performer:
         )
         picture.pts, picture.time_base = frame.pts, frame.time_base
         self._track.put(picture)
+        self.latency += 0.1 * (time.monotonic() - frame.captured_at - self.latency)
         self._result = result
         if frame.image is not None:
             self._seen_size = (frame.image.shape[1], frame.image.shape[0])

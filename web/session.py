@@ -26,6 +26,7 @@ from web.feed import CAMERA
 from web.performer import Performer
 from web.studio import Studio
 from web.transport import ResultTrack, configuration
+from web.voice import DelayedVoice
 
 Image = NDArray[np.uint8]
 Message = dict[str, Any]
@@ -52,7 +53,7 @@ class Session:
         self.photos: dict[str, Image] = {}
         self._studio, self._on_close = studio, on_close
         self._peer = RTCPeerConnection(configuration())
-        self._track = ResultTrack()
+        self._track, self._voice = ResultTrack(), DelayedVoice()
         self._folder = tempfile.TemporaryDirectory(prefix="puppetcam-")
         self._performer: Performer | None = None
         self._channel: RTCDataChannel | None = None
@@ -87,6 +88,8 @@ class Session:
             if not any(transceiver.kind == "video" for transceiver in self._peer.getTransceivers()):
                 raise InputError("the offer has no video: one video section is needed")
             self._peer.addTrack(self._track)
+            if any(transceiver.kind == "audio" for transceiver in self._peer.getTransceivers()):
+                self._peer.addTrack(self._voice)
             await self._peer.setLocalDescription(await self._peer.createAnswer())
         except InputError:
             raise
@@ -110,6 +113,12 @@ class Session:
     def _receive(self, track: MediaStreamTrack) -> None:
         if track.kind == "video":
             self._spawn(self._drain(track))
+        else:
+            self._spawn(self._hear(track))
+
+    async def _hear(self, track: MediaStreamTrack) -> None:
+        with contextlib.suppress(MediaStreamError):
+            await self._voice.listen(track)
 
     async def _drain(self, track: MediaStreamTrack) -> None:
         """aiortc's queue has no bounds: everything is taken out of it, and the newest is what counts."""
@@ -139,6 +148,7 @@ class Session:
             task.cancel()
         await self._peer.close()
         self._track.stop()
+        self._voice.stop()
         if self._performer:
             try:
                 await asyncio.to_thread(self._performer.close)
@@ -178,6 +188,7 @@ class Session:
             if not performer.running:
                 self._send({"type": "failed", "message": "the puppet stopped: see the server's messages"})
                 break
+            self._voice.delay = performer.latency
             if self._channel and self._channel.bufferedAmount < BACKLOG:
                 if self._overlay:
                     self._send({"type": "overlay", **performer.overlay()})
