@@ -160,7 +160,7 @@ def _live(options: argparse.Namespace) -> None:
 
     address = Address(options.host, options.port, options.token, options.tls_cert, options.tls_key, options.self_signed)
     source = options.source if options.camera is None else f"camera:{options.camera}"
-    asked = " ".join(filter(None, (options.engine, options.precision, options.device)))
+    asked = " ".join(filter(None, (options.engine, options.precision)))
     studio = Studio(
         options.target,
         source,

@@ -18,8 +18,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "puppetcam"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# What a page without secrets is made of; everything else needs the token.
-PUBLIC = ("/", "/favicon.ico", "/page.css", "/page.js", "/live.js", "/camera.js", "/clock.js", "/ticker.js")
 # Nothing leaves the machine. Gradio's own scripts need more liberty within it.
 STRICT = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
@@ -39,11 +37,11 @@ class Gate:
     """ASGI middleware that answers 403 or 401 to requests of other hosts, origins and people.
 
     hosts: the names the server may be called by, None for any; token: None where nobody needs one. It is taken from the
-    page's query once, into a cookie, or from an Authorization header: Bearer TOKEN.
+    page's query once, into a cookie, or from an Authorization header: Bearer TOKEN. public: paths that need none.
     """
 
-    def __init__(self, app: ASGIApp, hosts: tuple[str, ...] | None, token: str | None) -> None:
-        self._app, self._hosts, self._token = app, hosts, token
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...] | None, token: str | None, public: frozenset[str]) -> None:
+        self._app, self._hosts, self._token, self._public = app, hosts, token, public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -65,7 +63,7 @@ class Gate:
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return 403, f"pages of {origin} may not use this server"
-        if self._token is not None and scope["path"] not in PUBLIC and not self._knows(headers):
+        if self._token is not None and scope["path"] not in self._public and not self._knows(headers):
             return 401, "the token is missing or wrong: open the address that the server printed"
         return None
 

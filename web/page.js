@@ -1,51 +1,16 @@
-// The page: its controls, its figures, and what is remembered.
+// The page: its controls, and what they do.
 
 import { Camera } from "./camera.js";
-import { HIDDEN, readAge } from "./clock.js";
-import { Live, Refusal } from "./live.js";
+import { HIDDEN } from "./clock.js";
+import { drawOverlay, follow, showStats, warn } from "./figures.js";
+import { Live } from "./live.js";
+import { $, clearHint, guarded, hint, measured, show } from "./notice.js";
+import { Photos } from "./photos.js";
+import { GAINS, keep, kept, PRESETS, settings, SIZES } from "./settings.js";
 
-const $ = id => document.getElementById(id);
-const GAINS = { mouth: "Mouth", eyes: "Eyes", brows: "Brows", gaze: "Gaze", head: "Head" };
-const EVEN = { mouth: 1, eyes: 1, brows: 1, gaze: 1, head: 1 };
-const PRESETS = {
-  natural: { motion: "relative", ...EVEN, smoothing: 1 },
-  expressive: { motion: "relative", mouth: 1.4, eyes: 1.2, brows: 1.6, gaze: 1.1, head: 1.1, smoothing: 1 },
-  calm: { motion: "relative", mouth: 1, eyes: 1, brows: 0.8, gaze: 0.8, head: 0.5, smoothing: 2 },
-  "quick, less smooth": { motion: "relative", ...EVEN, smoothing: 0.4 },
-};
-const SIZES = [256, 384, 512, 768, 1024];
-const STAGES = { find: "Find face", detect: "Landmarks", retarget: "Retarget", generate: "Generate", composite: "Composite" };
-const FACES = { unseen: "no face yet", found: "found", tracked: "tracked", lost: "lost", "re-found": "found again" };
-const DEFAULTS = { ...PRESETS.natural, preset: "natural", best: false, mirror: true, framing: false, size: 512, camera: "", source: "", photo: "", consent: false };
-
-const kept = { ...DEFAULTS, ...JSON.parse(localStorage.getItem("puppetcam") ?? "{}") };
-const keep = changes => {
-  Object.assign(kept, changes);
-  localStorage.setItem("puppetcam", JSON.stringify(kept));
-};
 const wait = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 
 let about = { portraits: [], motions: [], source: "", target: "", iceServers: [] };
-const own = new Map(); // a person's own photos: name -> {blob, url, id of this session's upload}
-const measured = { ages: [], shown: [], stats: {}, state: "", recording: false };
-window.puppetcam = measured; // for the benchmark and the tests
-
-function show(state, text) {
-  measured.state = state;
-  $("state").dataset.state = state;
-  $("state").textContent = text;
-}
-
-// What went wrong stays for a while, whatever the figures say meanwhile.
-let held = 0;
-
-function hint(text, milliseconds = 0) {
-  if (performance.now() < held && !milliseconds) return;
-  held = performance.now() + milliseconds;
-  $("hint").textContent = text;
-  $("hint").hidden = !text;
-}
-
 const live = new Live({
   iceServers: () => about.iceServers,
   onState: show,
@@ -57,42 +22,37 @@ const live = new Live({
   onMessage: message => MESSAGES[message.type]?.(message),
 });
 
-const MESSAGES = { stats: showStats, overlay: drawOverlay };
+const MESSAGES = { stats: report, overlay: drawOverlay };
 
+const photos = new Photos(live);
 const camera = new Camera($("camera"), reason => guarded(() => cameraGone(reason)));
-
-// Run what a control does, and say what went wrong in plain words.
-async function guarded(work) {
-  try {
-    await work();
-  } catch (error) {
-    hint(error.message, 5000);
-  }
-}
 
 // Tell the server something that, without a connection, it learns from `resume`.
 const tell = (type, content) => (live.isOpen ? live.ask(type, content) : Promise.resolve());
 
 // After every connection the server learns everything anew.
 async function resume() {
-  for (const photo of own.values()) photo.id = "";
   show(camera.isOn ? "live" : "demo", camera.isOn ? "Live" : "Recorded motion");
   measured.recording = false;
   showRecording();
   await sendSettings();
   if (kept.size !== 512) await live.ask("size", { size: kept.size });
-  if (kept.photo && kept.photo !== about.target && isKnown(kept.photo)) await usePhoto(kept.photo);
+  await photos.resume();
   if (camera.isOn) await live.ask("source", { name: "camera" });
   else if (kept.source && kept.source !== about.source) await live.ask("source", { name: kept.source });
 }
 
-const isKnown = name => own.has(name) || about.portraits.includes(name);
+function report(stats) {
+  showStats(stats);
+  if (!camera.isOn) return;
+  warn(stats);
+  camera.relieve(stats.stages.total);
+}
 
 // --- camera
 
 async function startCamera() {
-  held = 0;
-  hint("");
+  clearHint();
   try {
     const track = await camera.start(kept.camera);
     await live.send(track);
@@ -163,79 +123,7 @@ async function switchMicrophone() {
   $("result").muted = !microphone;
 }
 
-// --- photos
-
-async function usePhoto(name) {
-  const photo = own.get(name);
-  try {
-    if (photo && !photo.id) photo.id = await live.upload(photo.blob);
-    await live.ask("photo", { id: photo ? photo.id : name });
-  } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
-    if (photo) own.delete(name);
-    showPhotos();
-    $("reason").textContent = error.message;
-    $("refused").showModal();
-    return;
-  }
-  keep({ photo: name });
-  showPhotos();
-}
-
-async function addPhotos(files) {
-  const pictures = [...files].filter(file => file.type.startsWith("image/"));
-  if (!pictures.length) throw new Error("That is no picture: a photo of a face is needed");
-  if (!kept.consent && !(await askConsent())) return;
-  keep({ consent: true });
-  for (const blob of pictures) {
-    const name = `own ${crypto.randomUUID()}`;
-    own.set(name, { blob, url: URL.createObjectURL(blob), id: "" });
-    await usePhoto(name);
-  }
-}
-
-function askConsent() {
-  const dialog = $("consent");
-  $("agreed").checked = false;
-  $("agree").disabled = true;
-  dialog.returnValue = "no";
-  dialog.showModal();
-  return new Promise(resolve => {
-    dialog.onclose = () => resolve(dialog.returnValue === "yes");
-  });
-}
-
-function photoButton(name, url, label) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.title = button.ariaLabel = label;
-  button.ariaPressed = String(name === (kept.photo || about.target));
-  const picture = new Image();
-  picture.src = url;
-  picture.alt = "";
-  button.append(picture);
-  button.onclick = () => guarded(() => usePhoto(name));
-  return button;
-}
-
-function showPhotos() {
-  const add = document.createElement("button");
-  add.type = "button";
-  add.textContent = "Add a photo";
-  add.onclick = () => $("file").click();
-  const shipped = about.portraits.map(name => photoButton(name, `/portraits/${name}`, `Portrait: ${name}`));
-  const added = [...own].map(([name, { url }], i) => photoButton(name, url, `Your photo ${i + 1}`));
-  $("gallery").replaceChildren(...shipped, ...added, add);
-}
-
 // --- controls
-
-function settings() {
-  const names = ["motion", "smoothing", ...Object.keys(GAINS)];
-  const chosen = Object.fromEntries(names.map(name => [name, kept[name]]));
-  if (kept.motion === "absolute") Object.assign(chosen, EVEN); // it takes the source as it is
-  return { ...chosen, reference: kept.best ? "best" : "first", mirror: kept.mirror, overlay: kept.framing };
-}
 
 const sendSettings = () => tell("settings", settings());
 
@@ -321,80 +209,6 @@ function showRecording() {
   $("record").textContent = measured.recording ? "Stop recording" : "Record";
 }
 
-// --- figures
-
-// Frames per second of [moment, count] pairs.
-function rate(counts) {
-  if (counts.length < 2) return 0;
-  const [first, last] = [counts[0], counts.at(-1)];
-  return (1000 * (last[1] - first[1])) / (last[0] - first[0]);
-}
-
-const middle = numbers => [...numbers].sort((a, b) => a - b)[numbers.length >> 1];
-
-function follow() {
-  const video = $("result");
-  const onFrame = (moment, { presentedFrames }) => {
-    measured.shown.push([moment, presentedFrames]);
-    const age = readAge(video);
-    if (age !== null) measured.ages.push([moment, age]);
-    for (const list of [measured.shown, measured.ages]) if (list.length > 30000) list.splice(0, 10000);
-    video.requestVideoFrameCallback(onFrame);
-  };
-  video.requestVideoFrameCallback(onFrame);
-  video.onresize = () => {
-    if (video.videoHeight > HIDDEN) $("frame").style.aspectRatio = `${video.videoWidth} / ${video.videoHeight - HIDDEN}`;
-  };
-}
-
-function showStats(stats) {
-  measured.stats = stats;
-  const moment = performance.now();
-  const shown = rate(measured.shown.filter(([time]) => moment - time < 2000));
-  const ages = measured.ages.slice(-120).filter(([time]) => moment - time < 2000).map(([, age]) => age);
-  const rows = {
-    "Frames per second": `${shown.toFixed(0)} shown, ${stats.fps.toFixed(0)} made`,
-    "Glass to glass": ages.length ? `${middle(ages).toFixed(0)} ms` : "–",
-    ...Object.fromEntries(Object.entries(STAGES).map(([name, label]) => [label, `${stats.stages[name].toFixed(1)} ms`])),
-    "All stages": `${stats.stages.total.toFixed(1)} ms`,
-    Dropped: stats.dropped,
-    Engine: `${stats.engine}, ${stats.precision}`,
-    Device: stats.device,
-    Face: stats.source === "camera" ? FACES[stats.face] : "recorded",
-  };
-  $("figures").replaceChildren(
-    ...Object.entries(rows).flatMap(([label, value]) => [
-      Object.assign(document.createElement("dt"), { textContent: label }),
-      Object.assign(document.createElement("dd"), { textContent: value }),
-    ])
-  );
-  warn(stats);
-  camera.relieve(stats.stages.total);
-}
-
-function warn(stats) {
-  const asked = stats.asked && !stats.asked.split(" ").every(word => [stats.engine, stats.precision, stats.device].includes(word));
-  if (!camera.isOn) return;
-  if (asked) hint(`${stats.asked} was asked for, and ${stats.engine} ${stats.precision} is what runs`);
-  else if (stats.warning) hint(stats.warning);
-  else if (["lost", "unseen"].includes(stats.face)) hint("No face in view: look into the camera");
-  else hint("");
-}
-
-function drawOverlay({ points, crop }) {
-  const canvas = $("overlay"), context = canvas.getContext("2d");
-  canvas.width = canvas.clientWidth * devicePixelRatio || 1;
-  canvas.height = canvas.clientHeight * devicePixelRatio || 1;
-  context.fillStyle = context.strokeStyle = "#ffb454";
-  context.lineWidth = devicePixelRatio;
-  for (const [x, y] of points) context.fillRect(x * canvas.width - 1, y * canvas.height - 1, 2, 2);
-  if (!crop.length) return;
-  context.beginPath();
-  for (const i of [0, 1, 3, 2]) context.lineTo(crop[i][0] * canvas.width, crop[i][1] * canvas.height);
-  context.closePath();
-  context.stroke();
-}
-
 // --- keys, drag and drop, paste
 
 const KEYS = {
@@ -405,15 +219,10 @@ const KEYS = {
   o: ["Show landmarks and crop", () => change({ framing: !kept.framing })],
   p: ["Take a snapshot", () => $("snapshot").click()],
   r: ["Record, or stop and download", () => $("record").click()],
-  n: ["Next photo", nextPhoto],
+  n: ["Next photo", () => photos.next()],
   f: ["Fill the screen", () => (document.fullscreenElement ? document.exitFullscreen() : $("stage").requestFullscreen())],
   "?": ["This sheet", () => $("keys").showModal()],
 };
-
-function nextPhoto() {
-  const names = [...about.portraits, ...own.keys()];
-  return usePhoto(names[(names.indexOf(kept.photo || about.target) + 1) % names.length]);
-}
 
 function onKey(event) {
   const typing = event.target.matches("select, input:not([type=range], [type=checkbox])");
@@ -432,7 +241,7 @@ function bind() {
   $("record").onclick = () => guarded(record);
   $("help").onclick = () => $("keys").showModal();
   $("agreed").onchange = () => ($("agree").disabled = !$("agreed").checked);
-  $("file").onchange = () => guarded(() => addPhotos($("file").files).finally(() => ($("file").value = "")));
+  $("file").onchange = () => guarded(() => photos.add($("file").files).finally(() => ($("file").value = "")));
   $("keylist").append(
     ...Object.entries(KEYS).flatMap(([key, [text]]) => {
       const name = document.createElement("dt");
@@ -441,7 +250,7 @@ function bind() {
     })
   );
   addEventListener("keydown", onKey);
-  addEventListener("paste", event => event.clipboardData.files.length && guarded(() => addPhotos(event.clipboardData.files)));
+  addEventListener("paste", event => event.clipboardData.files.length && guarded(() => photos.add(event.clipboardData.files)));
   addEventListener("dragover", event => {
     event.preventDefault();
     document.body.classList.add("dropping");
@@ -450,7 +259,7 @@ function bind() {
   addEventListener("drop", event => {
     event.preventDefault();
     document.body.classList.remove("dropping");
-    guarded(() => addPhotos(event.dataTransfer.files));
+    guarded(() => photos.add(event.dataTransfer.files));
   });
 }
 
@@ -467,7 +276,8 @@ async function open() {
   const motions = about.motions.map(name => new Option(`motion: ${name}`, `motion:${name}`));
   const known = about.motions.includes(about.source.replace("motion:", ""));
   $("source").append(...(known ? [] : [new Option(about.source, about.source)]), ...motions);
-  showPhotos();
+  Object.assign(photos, { portraits: about.portraits, target: about.target });
+  photos.show();
   showControls();
   follow();
   listCameras();

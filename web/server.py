@@ -22,7 +22,7 @@ from web.transport import ice_servers, prepare_aiortc
 from web.upload import PHOTO_BYTES, decode_photo, read_body
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("page.js", "live.js", "camera.js", "clock.js", "ticker.js")
+SCRIPTS = [path.name for path in FOLDER.glob("*.js")]
 PAGE = {"/": "page.html", "/favicon.ico": "icon.svg", **{f"/{name}": name for name in ("page.css", *SCRIPTS)}}
 OFFER_BYTES = 100_000
 
@@ -122,5 +122,5 @@ def create_app(studio: Studio, hosts: tuple[str, ...] | None, token: str | None,
         )
 
     mount_panel(app, build_panel(studio, folder, lambda: len(stage.sessions)), folder)
-    app.add_middleware(Gate, hosts=hosts, token=token)
+    app.add_middleware(Gate, hosts=hosts, token=token, public=frozenset(PAGE))
     return app
