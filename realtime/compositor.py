@@ -61,7 +61,7 @@ class Compositor:
     def compose(self, flow: Array, mask: Array, colour: Array) -> Image:
         """The photo with its face moved: a new RGB uint8 (H, W, 3).
 
-        flow: (2, 64, 64) float32, backward displacement in crop pixels; mask: (256, 256) float32, 1 for the moved
+        flow: (2, 128, 128) float32, backward displacement in crop pixels; mask: (256, 256) float32, 1 for the moved
         photo and 0 for colour: (256, 256, 3) float32 RGB in [0, 1].
         """
         x, y, paint = self._spread_fields(flow, mask)
@@ -76,7 +76,7 @@ class Compositor:
 
     def _spread_fields(self, flow: Array, mask: Array) -> Array:
         """Displacement in doubled pixels and the colour's share over the photo's region, (3, h, w), feathered."""
-        displacement = np.tensordot(self._to_doubled, flow, 1)  # (2, 64, 64)
+        displacement = np.tensordot(self._to_doubled, flow, 1)  # (2, 128, 128)
         for plane, values in zip(self._crop_planes, displacement, strict=False):
             cv2.resize(values, (CROP_SIZE, CROP_SIZE), plane, interpolation=cv2.INTER_CUBIC)
             cv2.multiply(plane, self._window, plane)

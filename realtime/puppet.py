@@ -44,7 +44,7 @@ class Models(Protocol):
         """The photo's crop and its heatmaps -> features, once per photo."""
 
     def generate(self, driving: Array, prior: Array, features: Any) -> tuple[Array, Array, Array]:
-        """Heatmaps (56, 64, 64) and prior (2, 64, 64) -> flow (2, 64, 64) in crop pixels, mask (256, 256), colour
+        """Heatmaps (56, 64, 64) and prior (2, 64, 64) -> flow (2, 128, 128) in crop pixels, mask (256, 256), colour
         (256, 256, 3) in [0, 1]; all float32."""
 
     def close(self) -> None: ...

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from realtime.landmarks import COUNT
 
+FLOW_STRIDE = 2  # crop pixels per cell of the flow
 SHARP = 38  # eyes, lips and pupils, the last landmarks, are read at stride 4 once more: their outlines must be sharp
 PRIOR_SCALE = 16.0  # crop pixels per unit of flow inside the network
 
@@ -86,7 +87,7 @@ class TargetEncoder(nn.Module):
 
 class Generator(nn.Module):
     """Driving heatmaps (B, 56, S/4, S/4), flow prior (B, 2, S/4, S/4) in crop pixels of S = 256, target features ->
-    flow (B, 2, S/4, S/4) in crop pixels of S = 256, mask (B, 1, S, S) and colour (B, 3, S, S) in [0, 1]."""
+    flow (B, 2, S/2, S/2) in crop pixels of S = 256, mask (B, 1, S, S) and colour (B, 3, S, S) in [0, 1]."""
 
     def __init__(self, settings: GeneratorSettings = GeneratorSettings()) -> None:
         super().__init__()
@@ -109,8 +110,9 @@ class Generator(nn.Module):
         self.flow4 = nn.Conv2d(d, 2, 3, 1, 1)
         self.refine = Residual(d)
         self.at2 = nn.Sequential(convolution(d + s.fine, e), convolution(e, e))
+        self.flow2 = nn.Conv2d(e, 2, 3, 1, 1)  # lids and lips part within a pixel or two
         self.paint = nn.Conv2d(e, 16, 3, 1, 1)
-        for head in (self.flow8, self.flow4):
+        for head in (self.flow8, self.flow4, self.flow2):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
 
@@ -129,8 +131,9 @@ class Generator(nn.Module):
         sharp = driving[:, COUNT - SHARP :]
         x = self.at4(torch.cat([up(x), warp(middle, rough), rough * (256 / PRIOR_SCALE), sharp], 1))
         flow = rough + self.flow4(x) * (PRIOR_SCALE / 256)
-        x = self.refine(x)
-        x = self.at2(torch.cat([up(x), warp(fine, up(flow))], 1))
+        flow = up(flow)
+        x = self.at2(torch.cat([up(self.refine(x)), warp(fine, flow)], 1))
+        flow = flow + self.flow2(x) * (PRIOR_SCALE / 256)
         painted = torch.sigmoid(F.pixel_shuffle(self.paint(x), 2))
         return flow * 256, painted[:, :1], painted[:, 1:]
 
@@ -138,7 +141,7 @@ class Generator(nn.Module):
 def compose(photo: Tensor, flow: Tensor, mask: Tensor, colour: Tensor, window: Tensor) -> Tensor:
     """The moved photo and the new colour blended as the live compositor does, at the crop's resolution.
 
-    flow (B, 2, S/4, S/4) in pixels of 256; window (S, S) falls from 1 to 0 at the crop's border.
+    flow (B, 2, S/2, S/2) in pixels of 256; window (S, S) falls from 1 to 0 at the crop's border.
     """
     size = photo.shape[-1]
     full = F.interpolate(flow.float() / 256, size=(size, size), mode="bilinear", align_corners=False) * window

@@ -20,6 +20,13 @@ OVAL = np.array(
 )
 UPPER_LIDS = np.array([[246, 161, 160, 159, 158, 157, 173], [398, 384, 385, 386, 387, 388, 466]])
 LOWER_LIDS = np.array([[7, 163, 144, 145, 153, 154, 155], [382, 381, 380, 374, 373, 390, 249]])
+# Two rows of skin above each upper lid, nearer first.
+ABOVE_LIDS = np.array(
+    [
+        [[247, 30, 29, 27, 28, 56, 190], [113, 225, 224, 223, 222, 221, 189]],
+        [[414, 286, 258, 257, 259, 260, 467], [413, 441, 442, 443, 444, 445, 342]],
+    ]
+)
 IRISES = np.array([[468, 469, 470, 471, 472], [473, 474, 475, 476, 477]])
 EYE_CORNERS = np.array([[33, 133], [362, 263]])
 UPPER_INNER_LIP = np.array([191, 80, 81, 82, 13, 312, 311, 310, 415])
@@ -46,6 +53,15 @@ class Surface:
     def on_face(self) -> np.ndarray:
         """(T,) whether a triangle lies on the face itself, where the mesh is measured and not extrapolated."""
         return (self.triangles < 478).all(1)
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """(T,) whether a triangle lies between lids or lips, which hide it when they meet."""
+        holes = [
+            np.r_[IRISES.ravel(), EYE_CORNERS.ravel(), UPPER_LIDS.ravel(), LOWER_LIDS.ravel()],
+            np.r_[UPPER_INNER_LIP, LOWER_INNER_LIP, 78, 308],
+        ]
+        return np.any([np.isin(self.triangles, hole).all(1) for hole in holes], 0)
 
     def extend(self, mesh: np.ndarray, rest: np.ndarray, size: float = 256, margin: float = 48) -> np.ndarray:
         """A mesh (478, 3) with rings and border: the rings follow the outline's way from `rest`; the border stays."""
@@ -76,7 +92,7 @@ class Surface:
         hide farther ones. Returns positions (size, size, 2) in crop pixels and the mask (size, size) of the face.
         """
         corners = here[self.triangles]  # (T, 3, 3)
-        order = np.argsort(-corners[:, :, 2].mean(1))
+        order = np.argsort(-corners[:, :, 2].mean(1) - 1000 * self.inside)
         # pixel centres: crop coordinate c is cell (c + 0.5) / scale - 0.5
         pixels = np.round(((corners[:, :, :2] + 0.5) / scale - 0.5) * 16).astype(np.int32)
         index = np.full((size, size), -1, np.int32)
@@ -121,12 +137,19 @@ def turn(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 
 def move_lids(mesh: np.ndarray, rng: np.random.Generator) -> None:
-    """Open or close the eyes: the lids' gap times a random factor, the upper lid doing most of the way."""
-    factor = rng.choice([rng.uniform(0, 0.3), rng.uniform(0.3, 1.4)])
-    for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True):
+    """Open or close the eyes at random."""
+    close_lids(mesh, float(rng.choice([rng.uniform(0, 0.3), rng.uniform(0.3, 1.4)])))
+
+
+def close_lids(mesh: np.ndarray, factor: float) -> None:
+    """The lids' gap times a factor, the upper lid doing most of the way and drawing the skin above with it."""
+    for upper, lower, rows in zip(UPPER_LIDS, LOWER_LIDS, ABOVE_LIDS, strict=True):
         meet = 0.25 * mesh[upper] + 0.75 * mesh[lower]
-        mesh[upper] = meet + factor * (mesh[upper] - meet)
+        way = (1 - factor) * (meet - mesh[upper])
+        mesh[upper] += way
         mesh[lower] = meet + factor * (mesh[lower] - meet)
+        for row, follow in zip(rows, (0.7, 0.3), strict=True):
+            mesh[row] += follow * way
 
 
 def move_gaze(mesh: np.ndarray, rng: np.random.Generator) -> None:

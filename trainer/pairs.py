@@ -21,8 +21,10 @@ from realtime.landmarks import (
 )
 from trainer.augment import colour
 from trainer.data import Pictures
-from trainer.mesh import STABLE, Surface, five_points_of, move_gaze, move_jaw, move_lids, rigid_fit, turn
+from trainer.generator import FLOW_STRIDE
+from trainer.mesh import STABLE, Surface, close_lids, five_points_of, move_gaze, move_jaw, move_lids, rigid_fit, turn
 
+BLINKS = 0.25  # of the re-animated stills
 OPEN = 0.08  # pupil distances between the lips of an open mouth
 
 
@@ -52,7 +54,7 @@ class Pairs:
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One pair: photo and truth (3, S, S) uint8, driving and target points (56, 2) in crop pixels, flow
-        (2, S/4, S/4) and its weight, and the truth's mouth interior (S, S)."""
+        (2, S/2, S/2) and its weight, and the truth's mouth interior (S, S)."""
         kind = rng.random()
         if self.clips and kind < 0.4:
             clip = self.clips[int(rng.integers(len(self.clips)))]
@@ -94,28 +96,42 @@ class Pairs:
         }
 
     def reanimated(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """A still as the truth, and itself with another pose and expression as the photo."""
+        """A still and itself with another pose and expression, by warping.
+
+        The warped one is the photo, the real one the truth; but lids that close are skin drawn over the eye, which
+        warping does well and few stills show: then the warped one is the truth.
+        """
         p = self.pictures
         upright = similarity(five_points(p.points[index]))
         still = _moved(p.mesh[index], upright)
-        changed = self._changed(still, rng)
-        shift = changed[FACEMESH, :2] - still[FACEMESH, :2]
+        blink = rng.random() < BLINKS
+        changed = self._blinking(still, rng) if blink else self._changed(still, rng)
         points = transform(p.points[index], upright)
-        # The crop is the photo's: aligned on the changed face.
-        again = jittered(similarity(five_points(points + shift)), rng)
+        moved = points + changed[FACEMESH, :2] - still[FACEMESH, :2]
+        target, driving = (points, moved) if blink else (moved, points)
+        again = jittered(similarity(five_points(target)), rng)  # the crop is aligned on the photo
         matrix = _chained(again, upright)
-        truth_mesh, photo_mesh = _moved(still, again), _moved(changed, again)
-        here, there = self.surface.extend(truth_mesh, truth_mesh), self.surface.extend(photo_mesh, truth_mesh)
-        flow, on_face = self._flow(here, there)
-        place, _ = self.surface.flow(there, here, self.size, CROP_SIZE / self.size)
+        real = _moved(still, again)
+        real, warped = self.surface.extend(real, real), self.surface.extend(_moved(changed, again), real)
+        flow, on_face = self._flow(warped, real) if blink else self._flow(real, warped)
+        place, _ = self.surface.flow(warped, real, self.size, CROP_SIZE / self.size)
+        pictures = self._cut(index, matrix), self._sample(index, matrix, place)
+        photo, truth = pictures if blink else pictures[::-1]
         return {
-            "photo": self._sample(index, matrix, place),
-            "truth": self._cut(index, matrix),
-            "target": transform(points + shift, again),
-            "driving": transform(points, again),
+            "photo": photo,
+            "truth": truth,
+            "target": transform(target, again),
+            "driving": transform(driving, again),
             "flow": flow,
             "weight": np.maximum(on_face, 0.3).astype(np.float32),
         }
+
+    def _blinking(self, mesh: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A mesh (478, 3) in crop pixels with closing lids and a little motion of the head."""
+        mesh = mesh.astype(np.float64)
+        close_lids(mesh, float(rng.choice([rng.uniform(0, 0.1), rng.uniform(0, 0.6)])))
+        mesh[:, :2] += rng.normal(0, 1.5, 2)
+        return mesh.astype(np.float32)
 
     def _changed(self, mesh: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A mesh (478, 3) in crop pixels with a random other expression, gaze and pose."""
@@ -141,8 +157,8 @@ class Pairs:
         return mesh.astype(np.float32)
 
     def _flow(self, here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """True backward flow (2, S/4, S/4) in crop pixels, from the truth to the photo, and where it is known."""
-        cells = self.size // STRIDE
+        """True backward flow (2, S/2, S/2) in crop pixels, from the truth to the photo, and where it is known."""
+        cells = self.size // FLOW_STRIDE
         scale = CROP_SIZE / cells
         place, on_face = self.surface.flow(here, there, cells, scale)
         at = (np.arange(cells, dtype=np.float32) + 0.5) * scale - 0.5

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from realtime.landmarks import CROP_SIZE
 from trainer.data import Pictures
-from trainer.generator import Generator, GeneratorSettings, TargetEncoder, compose
+from trainer.generator import FLOW_STRIDE, Generator, GeneratorSettings, TargetEncoder, compose
 from trainer.loop import cosine, optimize
 from trainer.losses import (
     PatchDiscriminator,
@@ -135,7 +135,7 @@ class GeneratorTask:
             "moved": s.moved * pyramid_l1(moved, truth, weight),
             "painted": s.painted * pyramid_l1(colour, truth, 0.2 + 0.1 * weight, 2),
             "mouth": s.mouth * masked_l1(colour, truth, mouth),
-            "flow": s.flow * flow_error(flow, batch["flow"], batch["weight"]),
+            "flow": s.flow * flow_error(flow, batch["flow"], batch["weight"] * F.avg_pool2d(weight, FLOW_STRIDE)[:, 0]),
             "opaque": s.opaque * mask_entropy(mask, hidden),
         }
         if progress >= s.adversary_from:
