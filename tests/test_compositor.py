@@ -9,7 +9,7 @@ from realtime.compositor import Compositor, border_window
 from realtime.landmarks import Array
 from realtime.photo import load_photo
 
-STILL = np.zeros((2, 64, 64), np.float32)
+STILL = np.zeros((2, 128, 128), np.float32)
 KEEP = np.ones((256, 256), np.float32)
 PAINT = np.zeros((256, 256), np.float32)
 GREEN = np.zeros((256, 256, 3), np.float32) + np.float32([0, 1, 0])
@@ -43,9 +43,9 @@ def crop_places(matrix: Array) -> Array:
 
 
 def swirl(strength: float) -> Array:
-    """A smooth flow (2, 64, 64) with motion right up to the crop's border."""
-    flow = np.random.default_rng(1).normal(0, 1, (64, 64, 2)).astype(np.float32)
-    return np.ascontiguousarray(np.moveaxis(cv2.GaussianBlur(flow, (0, 0), 6) * 20 * strength, -1, 0))
+    """A smooth flow (2, 128, 128) with motion right up to the crop's border."""
+    flow = np.random.default_rng(1).normal(0, 1, (128, 128, 2)).astype(np.float32)
+    return np.ascontiguousarray(np.moveaxis(cv2.GaussianBlur(flow, (0, 0), 12) * 40 * strength, -1, 0))
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -84,7 +84,7 @@ def test_colour_fills_what_the_mask_leaves() -> None:
 
 def test_flow_is_a_backward_displacement_in_crop_pixels() -> None:
     shift = np.array([5, 2])  # photo pixels
-    flow = np.tile((FACE[:, :2] @ shift).astype(np.float32)[:, None, None], (1, 64, 64))
+    flow = np.tile((FACE[:, :2] @ shift).astype(np.float32)[:, None, None], (1, 128, 128))
     out = Compositor(PHOTO, FACE).compose(flow, KEEP, GREEN)
     where = crop_places(FACE)
     inner = ((where > 24) & (where < 231)).all(-1)
@@ -93,7 +93,7 @@ def test_flow_is_a_backward_displacement_in_crop_pixels() -> None:
 
 
 def test_half_a_pixel_of_motion_stays_sharp() -> None:
-    flow = np.tile((FACE[:, :2] @ [0.5, 0.5]).astype(np.float32)[:, None, None], (1, 64, 64))
+    flow = np.tile((FACE[:, :2] @ [0.5, 0.5]).astype(np.float32)[:, None, None], (1, 128, 128))
     out = Compositor(PHOTO, FACE).compose(flow, KEEP, GREEN)
     face = np.s_[150:330, 180:350]
 
