@@ -1,5 +1,6 @@
 """Where the server listens, and that it is reached over TLS with what it prints."""
 
+import signal
 import ssl
 import subprocess
 import sys
@@ -64,6 +65,18 @@ def test_what_cannot_be_served_is_one_sentence_and_code_2(options: list[str], me
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_the_server() -> None:
+    command = [sys.executable, "run.py", "live", "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        url = server.stdout.readline().split()[3]
+        assert httpx.get(url, trust_env=False).status_code == 200
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) == 130
+        assert "Traceback" not in server.stderr.read()
 
 
 def test_the_certificate_serves_https(tmp_path: Path) -> None:

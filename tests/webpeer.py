@@ -61,6 +61,7 @@ def live_server(
     finally:
         servers[0].should_exit = True
         thread.join()
+        studio.pool.close()
         socket.close()
 
 

@@ -104,4 +104,7 @@ def serve(studio: Studio, address: Address) -> None:
             )
             await _Server(config, url).serve([listening])
 
+        # Models are closed last: OpenVINO takes the stack that signals are handled on with it, and uvicorn raises the
+        # signal that ended it once more.
+        stack.callback(studio.pool.close)
         asyncio.run(run())

@@ -83,7 +83,6 @@ class Stage:
 
     async def close(self) -> None:
         await asyncio.gather(*(session.close() for session in list(self.sessions.values())))
-        await asyncio.to_thread(self.studio.pool.close)
 
 
 def create_app(studio: Studio, hosts: tuple[str, ...] | None, token: str | None, folder: Path) -> FastAPI:
