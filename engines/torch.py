@@ -66,7 +66,7 @@ class Models:
         return self._graphs["target_encoder"](crop=self._picture(crop), heatmaps=self._batch(heatmaps))
 
     def generate(self, driving: Array, prior: Array, features: Features) -> tuple[Array, Array, Array]:
-        """Heatmaps (56, 64, 64) and prior (2, 64, 64) -> flow (2, 128, 128), mask (256, 256), colour (256, 256, 3)."""
+        """Heatmaps (56, 64, 64), prior (2, 128, 128) -> flow (2, 128, 128), mask (256, 256), colour (256, 256, 3)."""
         made = self._graphs["generator"](driving=self._batch(driving), prior=self._batch(prior), **features)
         colour = np.ascontiguousarray(_array(made["colour"]).transpose(1, 2, 0))
         return _array(made["flow"]), _array(made["mask"])[0], colour

@@ -104,20 +104,3 @@ def heatmap_points(heatmaps: Array) -> tuple[Array, Array]:
     stride = CROP_SIZE / size
     points = (np.stack([x, y], 1) + 0.5) * stride - 0.5
     return points.astype(np.float32), confidence.astype(np.float32)
-
-
-def flow_prior(driving: Array, target: Array, size: int = HEATMAP_SIZE) -> Array:
-    """A first guess of the backward flow from the landmarks alone: (..., 56, 2) twice -> (..., 2, size, size).
-
-    Each cell's displacement (target minus driving, in crop pixels) is the mean of the landmarks' displacements,
-    weighted by a narrow and a wide Gaussian (Nadaraya-Watson); a constant weight draws it to zero far from the
-    face. Gaussians are separable, so this is two matrix products.
-    """
-    displacement = np.moveaxis(target - driving, -1, -2)[..., None]  # (..., 2, 56, 1)
-    weighted, weight = np.zeros(1, np.float32), np.full(1, 1e-3, np.float32)
-    for sigma, gain in ((6.0, 1.0), (28.0, 0.03)):
-        along_y, along_x = _bumps(driving, sigma * size / CROP_SIZE, size)
-        weight = weight + gain * (np.swapaxes(along_y, -1, -2) @ along_x)
-        moved = displacement * along_x[..., None, :, :]  # (..., 2, 56, size)
-        weighted = weighted + gain * (np.swapaxes(along_y, -1, -2)[..., None, :, :] @ moved)
-    return np.asarray(weighted / weight[..., None, :, :], np.float32)

@@ -12,8 +12,9 @@ from realtime.alignment import cut, inverse, transform
 from realtime.compositor import Compositor
 from realtime.errors import InputError
 from realtime.faces import FaceFinder, FaceState, FaceTracker, acquire, align, is_facelike
-from realtime.landmarks import CROP_SIZE, MIRROR, Array, flow_prior, heatmap_points, pupil_distance, render_heatmaps
+from realtime.landmarks import CROP_SIZE, MIRROR, Array, heatmap_points, pupil_distance, render_heatmaps
 from realtime.photo import Notify
+from realtime.prior import flow_prior
 from realtime.retarget import Retargeter, RetargetSettings
 from realtime.sources import Frame
 
@@ -44,7 +45,7 @@ class Models(Protocol):
         """The photo's crop and its heatmaps -> features, once per photo."""
 
     def generate(self, driving: Array, prior: Array, features: Any) -> tuple[Array, Array, Array]:
-        """Heatmaps (56, 64, 64) and prior (2, 64, 64) -> flow (2, 128, 128) in crop pixels, mask (256, 256), colour
+        """Heatmaps (56, 64, 64) and prior (2, 128, 128) -> flow (2, 128, 128) in crop pixels, mask (256, 256), colour
         (256, 256, 3) in [0, 1]; all float32."""
 
     def close(self) -> None: ...

@@ -17,7 +17,8 @@ from engines.bundle import CONTRACT, GRAPHS, Bundle, EngineError, load_bundle, w
 from engines.cache import cache_folder
 from engines.graph import Graph
 from engines.load import ENGINES, load_models
-from realtime.landmarks import flow_prior, heatmap_points, render_heatmaps
+from realtime.landmarks import heatmap_points, render_heatmaps
+from realtime.prior import flow_prior
 
 Image = NDArray[np.uint8]
 
@@ -104,7 +105,7 @@ def test_photos_do_not_mix(engine: str, bundle: Bundle, crop: Image) -> None:
     models = load_models(engine, "f32", bundle)
     other = np.ascontiguousarray(crop[:, ::-1])
     heatmaps = models.detect(crop).copy()
-    driving, prior = render_heatmaps(heatmap_points(heatmaps)[0]), np.zeros((2, 64, 64), np.float32)
+    driving, prior = render_heatmaps(heatmap_points(heatmaps)[0]), np.zeros((2, 128, 128), np.float32)
     first, second = (models.encode_target(photo, models.detect(photo)) for photo in (crop, other))
     colours = [models.generate(driving, prior, features)[2].copy() for features in (first, second, first)]
     assert np.array_equal(colours[0], colours[2])

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from realtime.alignment import cut, similarity
 from realtime.errors import InputError
-from realtime.landmarks import five_points, flow_prior, heatmap_points, render_heatmaps
+from realtime.landmarks import five_points, heatmap_points, render_heatmaps
+from realtime.prior import flow_prior
 from trainer.baselines import Find, copy, dlib_embedding, facemesh, mesh_warp
 from trainer.data import Pictures
 from trainer.generator import compose

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from engines.bundle import GRAPHS, load_bundle, weights_hash
 from realtime.errors import InputError
 from realtime.landmarks import COUNT, CROP_SIZE, HEATMAP_SIZE, SIGMA, STRIDE
+from realtime.prior import PRIOR_SIZE
 from trainer.checkpoint import read_detector, read_generator
 
 OPSET = 17
@@ -63,7 +64,7 @@ def export(detector_path: Path, generator_path: Path, output: Path) -> None:
         folder = Path(name)
         _graph(detector, folder / "detector.onnx", {"crop": crop}, ("heatmaps",))
         _graph(encoder, folder / "target_encoder.onnx", {"crop": crop, "heatmaps": heatmaps}, encoder.outputs)
-        prior = torch.zeros(1, 2, HEATMAP_SIZE, HEATMAP_SIZE)
+        prior = torch.zeros(1, 2, PRIOR_SIZE, PRIOR_SIZE)
         inputs = {"driving": heatmaps, "prior": prior, **features}
         _graph(generator, folder / "generator.onnx", inputs, ("flow", "mask", "colour"))
         card = {

@@ -86,7 +86,7 @@ class TargetEncoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """Driving heatmaps (B, 56, S/4, S/4), flow prior (B, 2, S/4, S/4) in crop pixels of S = 256, target features ->
+    """Driving heatmaps (B, 56, S/4, S/4), flow prior (B, 2, S/2, S/2) in crop pixels of S = 256, target features ->
     flow (B, 2, S/2, S/2) in crop pixels of S = 256, mask (B, 1, S, S) and colour (B, 3, S, S) in [0, 1]."""
 
     def __init__(self, settings: GeneratorSettings = GeneratorSettings()) -> None:
@@ -120,18 +120,19 @@ class Generator(nn.Module):
         self, driving: Tensor, prior: Tensor, fine: Tensor, middle: Tensor, coarse: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         unit = prior / 256
-        flow8 = F.avg_pool2d(unit, 2)
-        x = self.read(torch.cat([driving, prior / PRIOR_SCALE], 1))
-        x = self.at8(self.join(torch.cat([x, warp(coarse, flow8)], 1)))
+        unit4 = F.avg_pool2d(unit, 2)
+        x = self.read(torch.cat([driving, unit4 * (256 / PRIOR_SCALE)], 1))
+        x = self.at8(self.join(torch.cat([x, warp(coarse, F.avg_pool2d(unit4, 2))], 1)))
         y = self.at16(self.to16(x))
         z = self.at32(self.to32(y))
         y = self.from32(torch.cat([up(z), y], 1))
         x = self.from16(torch.cat([up(y), x], 1))
-        rough = unit + up(self.flow8(x)) * (PRIOR_SCALE / 256)
+        # The prior's edges stay sharp: what is learnt is added to it, level by level.
+        change = up(self.flow8(x)) * (PRIOR_SCALE / 256)
+        rough = unit4 + change
         sharp = driving[:, COUNT - SHARP :]
         x = self.at4(torch.cat([up(x), warp(middle, rough), rough * (256 / PRIOR_SCALE), sharp], 1))
-        flow = rough + self.flow4(x) * (PRIOR_SCALE / 256)
-        flow = up(flow)
+        flow = unit + up(change + self.flow4(x) * (PRIOR_SCALE / 256))
         x = self.at2(torch.cat([up(self.refine(x)), warp(fine, flow)], 1))
         flow = flow + self.flow2(x) * (PRIOR_SCALE / 256)
         painted = torch.sigmoid(F.pixel_shuffle(self.paint(x), 2))

@@ -47,7 +47,10 @@ class Surface:
         """(T, 3) vertex numbers, Delaunay on the mean face with eyes and mouth open, so that both have an inside."""
         opened = self.mean.copy()
         opened[LOWER_INNER_LIP, 1] += 6 * np.sin(np.linspace(0.3, np.pi - 0.3, len(LOWER_INNER_LIP)))
-        return Delaunay(self.extend(opened, opened)[:, :2]).simplices
+        used = np.setdiff1d(
+            np.arange(len(self.extend(opened, opened))), IRISES[:, 1:]
+        )  # their rims reach under the lids
+        return used[Delaunay(self.extend(opened, opened)[used, :2]).simplices]
 
     @cached_property
     def on_face(self) -> np.ndarray:

@@ -15,10 +15,10 @@ from realtime.landmarks import (
     MIRROR,
     STRIDE,
     five_points,
-    flow_prior,
     pupil_distance,
     render_heatmaps,
 )
+from realtime.prior import flow_prior
 from trainer.augment import colour
 from trainer.data import Pictures
 from trainer.generator import FLOW_STRIDE
@@ -255,10 +255,10 @@ def mouth_interior(points: np.ndarray, size: int) -> np.ndarray:
 
 
 def conditions(driving: np.ndarray, target: np.ndarray, size: int) -> dict[str, np.ndarray]:
-    """What the networks read: heatmaps (B, 56, S/4, S/4) of both and the flow prior (B, 2, S/4, S/4)."""
+    """What the networks read: heatmaps (B, 56, S/4, S/4) of both and the flow prior (B, 2, S/2, S/2)."""
     cells = size // STRIDE
     return {
         "driving": render_heatmaps(driving, cells),
         "heatmaps": render_heatmaps(target, cells),
-        "prior": flow_prior(driving, target, cells),
+        "prior": np.stack([flow_prior(d, t, size // FLOW_STRIDE) for d, t in zip(driving, target, strict=True)]),
     }
