@@ -1,4 +1,4 @@
-"""The landmark table, heatmaps there and back, and the flow prior."""
+"""The landmark table, and heatmaps there and back."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ from realtime.landmarks import (
     RIGHT_EYE,
     WFLW98,
     five_points,
-    flow_prior,
     heatmap_points,
     pupil_distance,
     render_heatmaps,
@@ -77,22 +76,3 @@ def test_five_points_lie_on_the_face_in_order() -> None:
     assert left_mouth[0] < nose[0] < right_mouth[0]
     assert left[1] < nose[1] < left_mouth[1]
     assert pupil_distance(FACE) == pytest.approx(np.linalg.norm(right - left))
-
-
-def test_a_face_that_does_not_move_has_no_flow() -> None:
-    assert (flow_prior(FACE, FACE) == 0).all()
-
-
-def test_flow_points_back_to_the_photo_near_the_face_and_fades_away_from_it() -> None:
-    shift = np.float32([6, -4])
-    flow = flow_prior(FACE + shift, FACE)
-    assert flow.shape == (2, 64, 64)
-    column, row = ((FACE[37] + shift) / 4).astype(int)
-    np.testing.assert_allclose(flow[:, row, column], -shift, rtol=0.02)
-    assert np.abs(flow[:, 0, 0]).max() < 3
-
-
-def test_flow_prior_takes_batches() -> None:
-    driving = np.stack([FACE, FACE + 3])
-    both = flow_prior(driving, np.stack([FACE, FACE]))
-    np.testing.assert_allclose(both[1], flow_prior(driving[1], FACE), atol=1e-5)

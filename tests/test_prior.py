@@ -1,0 +1,74 @@
+"""The flow prior: the piecewise affine warp that the landmarks alone ask for."""
+
+import cv2
+import numpy as np
+import pytest
+
+from realtime.alignment import similarity, transform
+from realtime.landmarks import CROP_SIZE, LIPS, MIRROR, Array
+from realtime.pose import MEAN_FACE
+from realtime.prior import PRIOR_SIZE, flow_prior
+
+FACE = MEAN_FACE[:, :2].astype(np.float32)
+UPPER_LIDS, LOWER_LIDS = np.array([19, 20, 21, 27, 28, 29]), np.array([25, 24, 23, 33, 32, 31])
+
+
+def at(flow: Array, points: Array) -> Array:
+    """The flow (2, S, S) at points (N, 2) in crop pixels: (N, 2)."""
+    places = ((points + 0.5) / (CROP_SIZE / flow.shape[1]) - 0.5).astype(np.float32)
+    return np.stack([cv2.remap(plane, places[None], None, cv2.INTER_LINEAR)[0] for plane in flow], -1)
+
+
+def blink() -> Array:
+    """The mean face with its eyes shut on the lower lids."""
+    closed = FACE.copy()
+    closed[UPPER_LIDS] = closed[LOWER_LIDS]
+    closed[54:] = [closed[LOWER_LIDS[:3]].mean(0), closed[LOWER_LIDS[3:]].mean(0)]
+    return closed
+
+
+def test_a_face_that_does_not_move_has_no_flow() -> None:
+    assert (flow_prior(FACE, FACE) == 0).all()
+
+
+@pytest.mark.parametrize("size", [64, PRIOR_SIZE])
+def test_the_flow_leads_from_a_moved_face_back_to_the_photos(size: int) -> None:
+    turn = similarity(np.float32([[128, 150], [129, 150]]), np.float32([[133, 147], [134.02, 147.1]]))
+    driving = transform(FACE, turn)
+    flow = flow_prior(driving, FACE, size)
+    assert flow.shape == (2, size, size)
+    np.testing.assert_allclose(at(flow, driving), FACE - driving, atol=0.3)
+    corners = np.float32([[0, 0], [255, 0], [0, 255], [255, 255]])
+    with_the_head = np.abs(transform(corners, turn) - corners).max()
+    assert np.abs(at(flow, corners)).max() < with_the_head / 4, "the background stays behind"
+
+
+def test_closed_lids_hide_the_eye() -> None:
+    closed = blink()
+    flow = flow_prior(closed, FACE)
+    for just_above in (closed[[20, 28]] - [0, 2.5]).astype(np.float32):
+        source = just_above + at(flow, just_above[None])[0]
+        lid = FACE[[20, 28]]
+        assert source[1] < lid[np.abs(lid[:, 0] - source[0]).argmin(), 1] + 1, "what is shown is skin of above the lid"
+    below = (closed[[24, 32]] + [0, 4]).astype(np.float32)
+    assert np.abs(at(flow, below)).max() < 0.5, "and the lower lid stays"
+
+
+def test_a_dropping_jaw_takes_the_chin_along_but_not_the_forehead() -> None:
+    driving = FACE.copy()
+    driving[LIPS[FACE[LIPS, 1] > FACE[[34, 40], 1].mean() + 1]] += [0, 15]
+    flow = flow_prior(driving, FACE)
+    chin, forehead = np.float32([[128, 218]]), np.float32([[128, 66]])
+    assert at(flow, chin)[0, 1] < -7
+    assert np.abs(at(flow, forehead)).max() < 1.5
+
+
+def test_a_mirrored_face_has_the_mirrored_flow() -> None:
+    def mirrored(points: Array) -> Array:
+        return np.column_stack([CROP_SIZE - 1 - points[MIRROR, 0], points[MIRROR, 1]]).astype(np.float32)
+
+    rng = np.random.default_rng(3)
+    driving = FACE + rng.normal(0, 2, FACE.shape).astype(np.float32)
+    flow, other = flow_prior(driving, FACE), flow_prior(mirrored(driving), mirrored(FACE))
+    difference = np.abs(flow - other[:, :, ::-1] * np.float32([-1, 1])[:, None, None])
+    assert np.median(difference) < 0.1
