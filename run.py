@@ -119,7 +119,10 @@ def _video(options: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(contextlib.closing(open_source(options.source, say)))
         models = stack.enter_context(contextlib.closing(_models(options)))
-        puppet = stack.enter_context(contextlib.closing(Puppet(models, photo, settings, say)))
+        try:
+            puppet = stack.enter_context(contextlib.closing(Puppet(models, photo, settings, say)))
+        except InputError as error:
+            raise InputError(f"{options.target}: {error}") from None
         progress = stack.enter_context(tqdm(total=source.frame_count, unit=" frames"))
         count = reenact(
             source,
