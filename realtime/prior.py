@@ -82,7 +82,7 @@ def _triangles() -> tuple[NDArray[np.intp], int]:
     return np.concatenate([triangles[inside], triangles[~inside]]), int(inside.sum())
 
 
-def _affine(a: Array, b: Array) -> Array:
+def affine_maps(a: Array, b: Array) -> Array:
     """Affine maps (T, 3, 2), rows for x, y and 1, taking triangles a (T, 3, 2) to b; slivers get a bounded one."""
     (u, v), (p, q) = np.moveaxis(a[:, 1:] - a[:, :1], 1, 0), np.moveaxis(b[:, 1:] - b[:, :1], 1, 0)
     area = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
@@ -106,7 +106,7 @@ def flow_prior(driving: Array, target: Array, size: int = PRIOR_SIZE) -> Array:
     for number, triangle in enumerate(pixels):
         cv2.fillConvexPoly(index, triangle, number, cv2.LINE_8, 4)
     # the displacement is affine, too, and exactly zero where nothing moves
-    shift = _affine(corners, (there - here)[triangles]).astype(np.float32)
+    shift = affine_maps(corners, (there - here)[triangles]).astype(np.float32)
     chosen = shift[index]  # (size, size, 3, 2)
     cells = (np.arange(size, dtype=np.float32) + 0.5) * scale - 0.5
     flow = chosen[..., 0, :] * cells[None, :, None] + chosen[..., 1, :] * cells[:, None, None] + chosen[..., 2, :]

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial import Delaunay
 
 from realtime.landmarks import FACEMESH, five_points
+from realtime.prior import affine_maps
 
 # FaceMesh vertices: the face's outline clockwise from the forehead; lids and inner lips, upper above lower.
 OVAL = np.array(
@@ -47,10 +48,9 @@ class Surface:
         """(T, 3) vertex numbers, Delaunay on the mean face with eyes and mouth open, so that both have an inside."""
         opened = self.mean.copy()
         opened[LOWER_INNER_LIP, 1] += 6 * np.sin(np.linspace(0.3, np.pi - 0.3, len(LOWER_INNER_LIP)))
-        used = np.setdiff1d(
-            np.arange(len(self.extend(opened, opened))), IRISES[:, 1:]
-        )  # their rims reach under the lids
-        return used[Delaunay(self.extend(opened, opened)[used, :2]).simplices]
+        vertices = self.extend(opened, opened)[:, :2]
+        used = np.setdiff1d(np.arange(len(vertices)), IRISES[:, 1:])  # the irises' rims reach under the lids
+        return used[Delaunay(vertices[used]).simplices]
 
     @cached_property
     def on_face(self) -> np.ndarray:
@@ -101,23 +101,13 @@ class Surface:
         index = np.full((size, size), -1, np.int32)
         for triangle in order:
             cv2.fillConvexPoly(index, pixels[triangle], (int(triangle),), cv2.LINE_8, 4)
-        affine = _affine(corners[:, :, :2], there[self.triangles][:, :, :2])
+        affine = affine_maps(corners[:, :, :2], there[self.triangles][:, :, :2])
         cells = (np.arange(size, dtype=np.float32) + 0.5) * scale - 0.5
         x, y = np.meshgrid(cells, cells)
         chosen = affine[index].astype(np.float32)  # (size, size, 3, 2)
         place = x[..., None] * chosen[..., 0, :] + y[..., None] * chosen[..., 1, :] + chosen[..., 2, :]
         place[index < 0] = np.stack([x, y], -1)[index < 0]
         return place, self.on_face[index] & (index >= 0)
-
-
-def _affine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Affine maps (T, 3, 2), rows for x, y and 1, taking triangles a (T, 3, 2) to b; slivers get a bounded one."""
-    (u, v), (p, q) = np.moveaxis(a[:, 1:] - a[:, :1], 1, 0), np.moveaxis(b[:, 1:] - b[:, :1], 1, 0)
-    area = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
-    area = np.where(np.abs(area) < 1e-2, np.where(area < 0, -1e-2, 1e-2), area)[:, None]
-    along_x = (v[:, 1:] * p - u[:, 1:] * q) / area
-    along_y = (u[:, :1] * q - v[:, :1] * p) / area
-    return np.stack([along_x, along_y, b[:, 0] - a[:, 0, :1] * along_x - a[:, 0, 1:] * along_y], 1)
 
 
 def rigid_fit(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
