@@ -36,6 +36,19 @@ def test_gradient_difference_sees_edges_and_not_levels() -> None:
     assert losses.gradient_difference(a, picture([0, 0], [0, 0]), ONE).item() == pytest.approx(1)  # across 1, down 0
 
 
+def test_masked_l1_counts_only_the_mask() -> None:
+    a, b = picture([0, 1], [2, 3]), picture([1, 1], [0, 3])
+    assert losses.masked_l1(a, b, picture([1, 0], [1, 0])).item() == pytest.approx(3 / (2 + 1))
+    assert losses.masked_l1(a, b, 0 * ONE).item() == 0
+
+
+def test_the_mask_must_open_where_something_is_hidden() -> None:
+    hidden = picture([1, 0], [0, 0])
+    expected = (10.1 * np.log(2) + 0.1 * 3 * np.log(2)) / 4
+    assert losses.mask_entropy(0.5 * ONE, hidden).item() == pytest.approx(expected)
+    assert losses.mask_entropy(1 - hidden, hidden).item() == pytest.approx(0, abs=1e-3)
+
+
 def test_flow_error_is_square_near_zero_and_straight_beyond() -> None:
     flow = torch.tensor([0.5, 3.0]).view(1, 2, 1, 1)
     weight = torch.tensor([[[2.0]]])

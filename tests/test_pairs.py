@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from realtime.pose import MEAN_FACE
 from tests.drawn import write_drawn
 from trainer.data import Pictures
 from trainer.generator import compose
-from trainer.mesh import rigid_fit, turn
-from trainer.pairs import Pairs, augmented
+from trainer.mesh import ABOVE_LIDS, IRISES, LOWER_LIDS, UPPER_INNER_LIP, UPPER_LIDS, close_lids, rigid_fit, turn
+from trainer.pairs import Pairs, augmented, mouth_interior
 from trainer.prepare import MARGIN
 from trainer.train_generator import border_window
 
@@ -64,7 +65,7 @@ def test_the_flow_carries_the_landmarks(pairs: Pairs) -> None:
     clip = pairs.clips[0]
     pair = pairs.two(int(clip[0]), int(clip[1]), None)
     inner = [18, 22, 26, 30, 37, 43]  # corners of the eyes, middles of the outer lips: away from depth edges
-    cells = np.round((pair["driving"][inner] + 0.5) / 4 - 0.5).astype(int)
+    cells = np.round((pair["driving"][inner] + 0.5) / (256 / pair["flow"].shape[-1]) - 0.5).astype(int)
     moved = pair["driving"][inner] + pair["flow"][:, cells[:, 1], cells[:, 0]].T
     still = np.linalg.norm(pair["driving"][inner] - pair["target"][inner], axis=1).mean()
     assert np.linalg.norm(moved - pair["target"][inner], axis=1).mean() < max(2.0, 0.4 * still)
@@ -92,7 +93,8 @@ def test_triangles_cover_the_picture_and_invert(pairs: Pairs, pictures: Pictures
     cells = (np.arange(128) + 0.5) * 2 - 0.5
     home = np.stack(np.meshgrid(cells, cells), -1)
     assert np.median(np.linalg.norm(returned - home, axis=-1)[inside]) < 0.3
-    assert set(np.unique(surface.triangles)) == set(range(len(still)))
+    rims = set(IRISES[:, 1:].ravel())  # reach under the lids, and are left out
+    assert set(np.unique(surface.triangles)) == set(range(len(still))) - rims
 
 
 def test_rigid_fit_undoes_a_turn(pictures: Pictures) -> None:
@@ -140,3 +142,25 @@ def test_the_window_is_one_inside_and_zero_at_the_border() -> None:
     window = border_window(256)
     assert window[128, 128] == 1
     assert window[0].max() < 0.01
+
+
+def test_closed_lids_meet_and_draw_the_skin_down(pictures: Pictures) -> None:
+    mesh = pictures.mesh[0].astype(np.float64)
+    before = mesh.copy()
+    close_lids(mesh, 0.0)
+    np.testing.assert_allclose(mesh[UPPER_LIDS], mesh[LOWER_LIDS], atol=1e-6)
+    lid, skin = ((mesh - before)[rows, 1].mean() for rows in (UPPER_LIDS, ABOVE_LIDS[:, 0]))
+    assert 0 < skin < lid
+    assert np.array_equal(mesh[UPPER_INNER_LIP], before[UPPER_INNER_LIP])
+
+
+def test_the_inside_of_the_mouth_lies_between_the_lips() -> None:
+    points = MEAN_FACE[:, :2].astype(np.float32)
+    points[[51, 52, 53], 1] += 14
+    inside = mouth_interior(points, 128)
+    rows, columns = np.nonzero(inside)
+    assert points[48, 1] / 2 - 1 <= rows.min()
+    assert rows.max() <= points[52, 1] / 2 + 1
+    assert points[46, 0] / 2 - 1 <= columns.min()
+    assert columns.max() <= points[50, 0] / 2 + 1
+    assert inside.sum() > 60
