@@ -56,12 +56,12 @@ class Pairs:
         """One pair: photo and truth (3, S, S) uint8, driving and target points (56, 2) in crop pixels, flow
         (2, S/2, S/2) and its weight, and the truth's mouth interior (S, S)."""
         kind = rng.random()
-        if self.clips and kind < 0.4:
+        if self.clips and kind < 0.35:
             clip = self.clips[int(rng.integers(len(self.clips)))]
             photo, *truths = rng.choice(clip, 4)
             truth = truths[0] if rng.random() < 0.5 else max(truths, key=lambda index: self._gap[index])
             pair = self.two(photo, truth, rng)
-        elif self.people and kind < 0.45:
+        elif self.people and kind < 0.55:
             person = self.people[int(rng.integers(len(self.people)))]
             photo, truth = rng.permutation(person)[:2]
             pair = self.two(photo, truth, rng, together=False)

@@ -40,7 +40,7 @@ class GeneratorTraining:
     painted: float = 0.3  # on the colour alone, so that it is ready wherever the mask wants it
     mouth: float = 1.0  # on the colour between the lips, whose few pixels would not count otherwise
     opaque: float = 0.1  # keeps the photo's own pixels, but where lips open on what they hid
-    adversarial: float = 0.03
+    adversarial: float = 0.05
     adversary_from: float = 1.0
     skip: dict[str, tuple[int, int]] = field(default_factory=dict)  # first and last frame of a clip not to use
     network: GeneratorSettings = field(default_factory=GeneratorSettings)
@@ -85,7 +85,7 @@ class GeneratorTask:
         painter = [*self.modules["encoder"].parameters(), *self.modules["generator"].parameters()]
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "generator": torch.optim.AdamW(painter, learning_rate, (0.9, 0.99), weight_decay=1e-4),
-            "discriminator": torch.optim.Adam(self.modules["discriminator"].parameters(), 2e-4, (0.5, 0.99)),
+            "discriminator": torch.optim.Adam(self.modules["discriminator"].parameters(), 1e-3, (0.5, 0.99)),
         }
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
