@@ -161,7 +161,9 @@ def move_jaw(mesh: np.ndarray, rng: np.random.Generator) -> None:
     eyes = five_points_of(mesh)
     unit = np.linalg.norm(eyes[1] - eyes[0])
     goal = (
-        gap * rng.choice([0.0, 0.0, rng.uniform(0, 1)]) if gap > 0.06 * unit else gap + unit * abs(rng.normal(0, 0.12))
+        rng.choice([-0.02 * unit, -0.02 * unit, gap * rng.uniform(0, 1)])
+        if gap > 0.06 * unit
+        else gap + unit * abs(rng.normal(0, 0.12))
     )
     line = (mesh[13, 1] + mesh[14, 1]) / 2
     middle = (mesh[78, 0] + mesh[308, 0]) / 2
