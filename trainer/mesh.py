@@ -160,11 +160,10 @@ def move_jaw(mesh: np.ndarray, rng: np.random.Generator) -> None:
     gap = mesh[14, 1] - mesh[13, 1]
     eyes = five_points_of(mesh)
     unit = np.linalg.norm(eyes[1] - eyes[0])
-    goal = (
-        rng.choice([-0.02 * unit, -0.02 * unit, gap * rng.uniform(0, 1)])
-        if gap > 0.06 * unit
-        else gap + unit * abs(rng.normal(0, 0.12))
-    )
+    if gap > 0.06 * unit:  # lips that close overlap a little, or they would show what they hide
+        goal = rng.choice([-0.02 * unit, -0.02 * unit, gap * rng.uniform(0, 1)])
+    else:
+        goal = gap + unit * abs(rng.normal(0, 0.12))
     line = (mesh[13, 1] + mesh[14, 1]) / 2
     middle = (mesh[78, 0] + mesh[308, 0]) / 2
     half = abs(mesh[308, 0] - mesh[78, 0]) / 2 + 1e-3
