@@ -64,9 +64,9 @@ def _vertices(driving: Array, target: Array) -> tuple[Array, Array]:
 
 
 @cache
-def _triangles() -> tuple[NDArray[np.intp], int]:
-    """(T, 3) vertex numbers in drawing order, and how many of the first lie between lids or lips: Delaunay on the
-    mean face with its mouth open."""
+def _triangles() -> NDArray[np.intp]:
+    """(T, 3) vertex numbers in drawing order, those between lids or lips first: Delaunay on the mean face with its
+    mouth open."""
     mean = MEAN_FACE[:, :2].astype(np.float32)
     mean[_LOWER_LIP, 1] += 8
     vertices, _ = _vertices(mean, mean)
@@ -74,12 +74,12 @@ def _triangles() -> tuple[NDArray[np.intp], int]:
     division = cv2.Subdiv2D((int(low), int(low), 400, 400))
     number = {tuple(np.round(v, 2)): i for i, v in enumerate(vertices)}
     division.insert([tuple(map(float, v)) for v in vertices])
-    corners = division.getTriangleList().reshape(-1, 3, 2)
+    corners = np.asarray(division.getTriangleList()).reshape(-1, 3, 2)
     found = [[number.get(tuple(np.round(c, 2)), -1) for c in triangle] for triangle in corners]
     triangles = np.array([t for t in found if min(t) >= 0])
     holes = (np.r_[LEFT_EYE, LEFT_PUPIL], np.r_[RIGHT_EYE, RIGHT_PUPIL], INNER_LIPS)
     inside = np.any([np.isin(triangles, hole).all(1) for hole in holes], 0)
-    return np.concatenate([triangles[inside], triangles[~inside]]), int(inside.sum())
+    return np.concatenate([triangles[inside], triangles[~inside]])
 
 
 def affine_maps(a: Array, b: Array) -> Array:
@@ -98,13 +98,13 @@ def flow_prior(driving: Array, target: Array, size: int = PRIOR_SIZE) -> Array:
     One cell is CROP_SIZE / size crop pixels.
     """
     here, there = _vertices(driving, target)
-    triangles, _ = _triangles()
+    triangles = _triangles()
     scale = CROP_SIZE / size
     corners = here[triangles]
     pixels = np.round(((corners + 0.5) / scale - 0.5) * 16).astype(np.int32)
     index = np.zeros((size, size), np.int32)
     for number, triangle in enumerate(pixels):
-        cv2.fillConvexPoly(index, triangle, number, cv2.LINE_8, 4)
+        cv2.fillConvexPoly(index, triangle, (number,), cv2.LINE_8, 4)
     # the displacement is affine, too, and exactly zero where nothing moves
     shift = affine_maps(corners, (there - here)[triangles]).astype(np.float32)
     chosen = shift[index]  # (size, size, 3, 2)
