@@ -1,5 +1,6 @@
 """What several tests share: the models that ship, and a face in a crop."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from engines.bundle import Bundle, default_bundle
 from engines.load import load_models
 from realtime.alignment import cut, similarity
 from realtime.photo import load_photo, portrait_path
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Eyes, nose and mouth corners of the embedded portrait, placed by hand.
 HOPPER = np.array([[224, 193], [306, 190], [266, 236], [232, 281], [303, 277]], np.float32)
