@@ -49,6 +49,10 @@ def add_train(subparsers: "Subparsers") -> None:
     )
     generator.add_argument("--size", default=128, type=int, choices=(128, 256), help="side of the crops (%(default)s)")
     generator.add_argument(
+        "--mouths", type=float, default=0.0, metavar="SHARE", help="of pairs in which a shut mouth opens (%(default)s)"
+    )
+    generator.add_argument("--keep-encoder", action="store_true", help="leave the target encoder as it is")
+    generator.add_argument(
         "--adversary-from",
         default=1.0,
         type=float,
@@ -112,6 +116,8 @@ def _detector(options: argparse.Namespace) -> None:
 def _generator(options: argparse.Namespace) -> None:
     from trainer.train_generator import GeneratorTask, GeneratorTraining
 
+    if not 0 <= options.mouths <= 1:
+        raise InputError(f"--mouths {options.mouths:g} is out of range: a share from 0 to 1 is needed")
     if not 0 <= options.adversary_from <= 1:
         raise InputError(f"--adversary-from {options.adversary_from:g} is out of range: a share from 0 to 1 is needed")
     skip = parse_skips(options.skip)
@@ -122,7 +128,13 @@ def _generator(options: argparse.Namespace) -> None:
     if options.generator == "fpn":
         _train(options, _fpn_task(options, pictures, skip, loop.learning_rate), loop, fabric)
         return
-    training = GeneratorTraining(options.size, adversary_from=options.adversary_from, skip=skip)
+    training = GeneratorTraining(
+        options.size,
+        adversary_from=options.adversary_from,
+        mouths=options.mouths,
+        train_encoder=not options.keep_encoder,
+        skip=skip,
+    )
     _train(options, GeneratorTask(pictures, training, loop.learning_rate), loop, fabric)
 
 

@@ -32,8 +32,14 @@ class Pairs:
     """Random training pairs of one split, and every frame of its clips for evaluation."""
 
     def __init__(
-        self, pictures: Pictures, size: int, validation: bool = False, skip: dict[str, range] | None = None
+        self,
+        pictures: Pictures,
+        size: int,
+        validation: bool = False,
+        skip: dict[str, range] | None = None,
+        mouths: float = 0.0,
     ) -> None:
+        self.mouths = mouths  # share of pairs in which a shut mouth opens
         self.pictures, self.size = pictures, size
         split = pictures.validation == validation
         frontal = np.array([_near_frontal(m) for m in pictures.mesh])
@@ -55,6 +61,8 @@ class Pairs:
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One pair: photo and truth (3, S, S) uint8, driving and target points (56, 2) in crop pixels, flow
         (2, S/2, S/2) and its weight, and the truth's mouth interior (S, S)."""
+        if rng.random() < self.mouths:
+            return augmented(self.opening(rng), rng)
         kind = rng.random()
         if self.clips and kind < 0.35:
             clip = self.clips[int(rng.integers(len(self.clips)))]
@@ -68,6 +76,20 @@ class Pairs:
         else:
             pair = self.reanimated(int(rng.choice(self.stills, p=self._chance)), rng)
         return augmented(pair, rng)
+
+    def opening(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """A pair whose photo's mouth is shut, or nearly, and whose truth's is open."""
+        kind = rng.random()
+        if self.clips and kind < 0.35:
+            frames = sorted(rng.choice(self.clips[int(rng.integers(len(self.clips)))], 6), key=lambda i: self._gap[i])
+            return self.two(frames[0], frames[-1], rng)
+        if self.people and kind < 0.65:
+            person = sorted(self.people[int(rng.integers(len(self.people)))], key=lambda i: self._gap[i])
+            return self.two(person[0], person[-1], rng, together=False)
+        opened = self.stills[self._gap[self.stills] > OPEN]
+        if len(opened) == 0:
+            opened = self.stills
+        return self.reanimated(int(rng.choice(opened)), rng, shut=True)
 
     def two(
         self, photo: int, truth: int, rng: np.random.Generator | None, together: bool = True
@@ -95,17 +117,17 @@ class Pairs:
             "weight": on_face.astype(np.float32),
         }
 
-    def reanimated(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def reanimated(self, index: int, rng: np.random.Generator, shut: bool = False) -> dict[str, np.ndarray]:
         """A still and itself with another pose and expression, by warping.
 
         The warped one is the photo, the real one the truth; but lids that close are skin drawn over the eye, which
-        warping does well and few stills show: then the warped one is the truth.
+        warping does well and few stills show: then the warped one is the truth. `shut`: the photo's mouth is closed.
         """
         p = self.pictures
         upright = similarity(five_points(p.points[index]))
         still = _moved(p.mesh[index], upright)
-        blink = rng.random() < BLINKS
-        changed = self._blinking(still, rng) if blink else self._changed(still, rng)
+        blink = not shut and rng.random() < BLINKS
+        changed = self._blinking(still, rng) if blink else self._changed(still, rng, shut)
         points = transform(p.points[index], upright)
         moved = points + changed[FACEMESH, :2] - still[FACEMESH, :2]
         target, driving = (points, moved) if blink else (moved, points)
@@ -133,7 +155,7 @@ class Pairs:
         mesh[:, :2] += rng.normal(0, 1.5, 2)
         return mesh.astype(np.float32)
 
-    def _changed(self, mesh: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _changed(self, mesh: np.ndarray, rng: np.random.Generator, shut: bool = False) -> np.ndarray:
         """A mesh (478, 3) in crop pixels with a random other expression, gaze and pose."""
         mesh = mesh.astype(np.float64)
         if self._expressions and rng.random() < 0.75:
@@ -141,7 +163,7 @@ class Pairs:
             a, b = frames[rng.choice(len(frames), 2)]
             rotation, shift = rigid_fit(a[STABLE], b[STABLE])  # what is left after head motion is expression
             mesh += (a @ rotation.T + shift - b) * rng.uniform(0.4, 1.1)
-        if rng.random() < 0.7:
+        if shut or rng.random() < 0.7:
             move_jaw(mesh, rng)
         if rng.random() < 0.5:
             move_lids(mesh, rng)

@@ -42,6 +42,8 @@ class GeneratorTraining:
     opaque: float = 0.1  # keeps the photo's own pixels, but where lips open on what they hid
     adversarial: float = 0.05
     adversary_from: float = 1.0
+    mouths: float = 0.0  # share of pairs in which a shut mouth opens
+    train_encoder: bool = True
     skip: dict[str, tuple[int, int]] = field(default_factory=dict)  # first and last frame of a clip not to use
     network: GeneratorSettings = field(default_factory=GeneratorSettings)
 
@@ -74,7 +76,7 @@ class GeneratorTask:
     def __init__(self, pictures: Pictures, settings: GeneratorTraining, learning_rate: float) -> None:
         self.pictures, self.settings = pictures, settings
         skip = {clip: range(first, last + 1) for clip, (first, last) in settings.skip.items()}
-        self.pairs = Pairs(pictures, settings.size, skip=skip)
+        self.pairs = Pairs(pictures, settings.size, skip=skip, mouths=settings.mouths)
         self.modules: dict[str, nn.Module] = {
             "encoder": TargetEncoder(settings.network),
             "generator": Generator(settings.network),
@@ -115,7 +117,7 @@ class GeneratorTask:
 
     def step(self, batch: dict[str, Tensor], progress: float, fabric: Fabric) -> dict[str, float]:
         s = self.settings
-        self.modules["encoder"].train()
+        self.modules["encoder"].train(s.train_encoder).requires_grad_(s.train_encoder)
         self.modules["generator"].train()
         inputs = self._inputs(batch)
         truth, photo = batch["truth"].float() / 255, inputs["photo"]
