@@ -79,7 +79,7 @@ TOLERANCE = {
         "heatmaps": (1e-3, 0.02),
         "points": (0.1, 2.0),
         "flow": (0.05, 0.25),
-        "mask": (0.005, 0.05),
+        "mask": (0.005, 0.1),  # steep at the lips: a bf16 step there is a few per cent of a blend
         "colour": (0.01, 0.1),
     },
 }
