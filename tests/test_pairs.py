@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from realtime.compositor import border_window
 from realtime.pose import MEAN_FACE
 from tests.drawn import write_drawn
 from trainer.data import Pictures
@@ -12,7 +13,6 @@ from trainer.generator import compose
 from trainer.mesh import ABOVE_LIDS, IRISES, LOWER_LIDS, UPPER_INNER_LIP, UPPER_LIDS, close_lids, rigid_fit, turn
 from trainer.pairs import Pairs, augmented, mouth_interior
 from trainer.prepare import MARGIN
-from trainer.train_generator import border_window
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_skipped_frames_are_not_used(pictures: Pictures) -> None:
 
 
 def test_the_window_is_one_inside_and_zero_at_the_border() -> None:
-    window = border_window(256)
+    window = torch.from_numpy(border_window(256))
     assert window[128, 128] == 1
     assert window[0].max() < 0.01
 

@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from realtime.alignment import cut, similarity
+from realtime.compositor import border_window
 from realtime.errors import InputError
 from realtime.landmarks import five_points, heatmap_points, render_heatmaps
 from realtime.prior import flow_prior
@@ -28,7 +29,6 @@ from trainer.metrics import (
 from trainer.pairs import Pairs
 from trainer.sheet import labelled, sheet, write_picture
 from trainer.table import Rows, save_tables
-from trainer.train_generator import border_window
 
 Reenact = Callable[[np.ndarray], np.ndarray]  # driving crop -> result, both RGB uint8 (256, 256, 3)
 Reenactor = Callable[[np.ndarray], Reenact]  # given a photo's crop
@@ -55,7 +55,7 @@ class Sequence:
 
 def ours(models: Any) -> Reenactor:
     """The models of a bundle (docs/design.md, Models), driven by their own detector's points, as they are."""
-    window = border_window(256)
+    window = torch.from_numpy(border_window(256))
 
     def of_photo(photo: np.ndarray) -> Reenact:
         target, _ = heatmap_points(models.detect(photo))

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial import Delaunay
 
 from realtime.landmarks import FACEMESH, five_points
-from realtime.prior import affine_maps
+from realtime.prior import RINGS, affine_maps
 
 # FaceMesh vertices: the face's outline clockwise from the forehead; lids and inner lips, upper above lower.
 OVAL = np.array(
@@ -33,8 +33,6 @@ EYE_CORNERS = np.array([[33, 133], [362, 263]])
 UPPER_INNER_LIP = np.array([191, 80, 81, 82, 13, 312, 311, 310, 415])
 LOWER_INNER_LIP = np.array([95, 88, 178, 87, 14, 317, 402, 318, 324])
 STABLE = np.array([33, 133, 362, 263, 168, 6, 197, 195, 127, 356, 10])  # moved by the head, hardly by expressions
-# Rings around the outline: how far out (times the outline's distance from the centre), and how much they follow.
-RINGS = ((1.12, 0.95), (1.35, 0.8), (1.8, 0.35))
 
 
 @dataclass
@@ -147,12 +145,9 @@ def close_lids(mesh: np.ndarray, factor: float) -> None:
 
 def move_gaze(mesh: np.ndarray, rng: np.random.Generator) -> None:
     """Move both irises alike, by up to a fifth of the eye's width."""
+    shift = rng.normal(0, 1, 2) * [0.09, 0.03]
     for iris, (left, right) in zip(IRISES, EYE_CORNERS, strict=True):
-        width = np.linalg.norm(mesh[right, :2] - mesh[left, :2])
-        state = rng.bit_generator.state
-        mesh[iris, :2] += rng.normal(0, 1, 2) * [0.09, 0.03] * width
-        if iris is not IRISES[-1]:
-            rng.bit_generator.state = state  # the other eye moves the same way
+        mesh[iris, :2] += shift * np.linalg.norm(mesh[right, :2] - mesh[left, :2])
 
 
 def move_jaw(mesh: np.ndarray, rng: np.random.Generator) -> None:

@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from realtime.landmarks import CROP_SIZE
+from realtime.compositor import border_window
 from trainer.data import Pictures
 from trainer.generator import FLOW_STRIDE, Generator, GeneratorSettings, TargetEncoder, compose
 from trainer.loop import cosine, optimize
@@ -46,14 +46,6 @@ class GeneratorTraining:
     train_encoder: bool = True
     skip: dict[str, tuple[int, int]] = field(default_factory=dict)  # first and last frame of a clip not to use
     network: GeneratorSettings = field(default_factory=GeneratorSettings)
-
-
-def border_window(size: int, width: float = 20 / CROP_SIZE) -> Tensor:
-    """1 inside the crop, falling smoothly to 0 at its border: the compositor's window, (size, size)."""
-    distance = (torch.arange(size) + 0.5) / size
-    ramp = torch.clamp(torch.minimum(distance, 1 - distance) / width, 0, 1)
-    ramp = ramp * ramp * (3 - 2 * ramp)
-    return torch.minimum(ramp[:, None], ramp[None, :])
 
 
 def face_region(pictures: Tensor) -> Tensor:
@@ -92,7 +84,7 @@ class GeneratorTask:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
-        self.window = border_window(settings.size)
+        self.window = torch.from_numpy(border_window(settings.size))
         held_out = Pairs(pictures, settings.size, validation=True)
         self._clips = [[(int(c[0]), int(i)) for i in c[6::12]] for c in held_out.clips]
         self._held_out = held_out
