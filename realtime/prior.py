@@ -1,23 +1,23 @@
 """The flow prior: what the landmarks alone say of how the photo moves, a piecewise affine warp.
 
-Triangles between the landmarks, an outline of the head around them and the crop's border carry the photo along. Lids
-and lips that meet hide what lies between them, which no smooth interpolation of points can say. The generator refines
-it.
+Triangles between the landmarks, an outline of the head around them and a border beyond the crop carry the photo along.
+Lids and lips that meet hide what lies between them, which no smooth interpolation of points can say. The generator
+refines it.
 """
 
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime.alignment import TEMPLATE, similarity, transform
+from realtime.alignment import inverse, similarity, transform
 from realtime.landmarks import (
     CROP_SIZE,
     INNER_LIPS,
     LEFT_EYE,
     LEFT_PUPIL,
-    MOUTH_CORNERS,
     OUTER_LIPS,
     RIGHT_EYE,
     RIGHT_PUPIL,
@@ -27,39 +27,56 @@ from realtime.landmarks import (
 from realtime.pose import MEAN_FACE
 
 PRIOR_SIZE = 128  # cells along a side of the prior
-# The mean head's outline in the crop, from the forehead clockwise, and how far each point follows the jaw.
-OUTLINE = np.array(
-    [[128, 61], [177, 69], [196, 100], [195, 142], [182, 186], [158, 210]]
-    + [[128, 220], [98, 210], [75, 186], [62, 142], [61, 100], [79, 69]],
-    np.float32,
-)
-JAW = np.array([0, 0, 0, 0, 0.3, 0.75, 0.9, 0.75, 0.3, 0, 0, 0], np.float32)
-# Rings around the head: how far out, times the outline's distance from its middle, and how much they follow.
-RINGS = ((1.12, 0.95), (1.35, 0.8), (1.8, 0.35))
-BORDER_MARGIN = 64.0  # pixels beyond the crop at which nothing moves
+MARGIN = 64  # crop pixels beyond the crop at which nothing moves
+WIDE_SIZE = PRIOR_SIZE + 2 * MARGIN * PRIOR_SIZE // CROP_SIZE  # cells along a side of the prior with the margin
+_INSIDE = slice((WIDE_SIZE - PRIOR_SIZE) // 2, (WIDE_SIZE + PRIOR_SIZE) // 2)
+CROP_CELLS = (slice(None), _INSIDE, _INSIDE)  # the crop's part of a wide prior
+# Rings around the head: how far out, times the outline's distance from its middle, and how much they follow it, hair
+# and ears first, then neck and shoulders.
+RINGS = ((1.12, 1.0, 0.7), (1.35, 1.0, 0.5), (1.8, 0.7, 0.5))
+_MIDDLE = (CROP_SIZE - 1) / 2
 _LOWER_LIP = np.r_[OUTER_LIPS[7:12], INNER_LIPS[5:8]]
-_EYE_CORNERS = np.array([18, 22, 26, 30])
+_SIDE = np.linspace(-MARGIN, CROP_SIZE - 1 + MARGIN, 5)
+_BORDER = np.array([(x, y) for x in _SIDE for y in _SIDE if {x, y} & {_SIDE[0], _SIDE[-1]}])
 
 
-def _anchors(points: Array) -> Array:
-    """Five points (5, 2) that expressions hardly move: eye corners and the middle between the mouth's."""
-    return np.vstack([points[_EYE_CORNERS], points[MOUTH_CORNERS].mean(0)])
+def ring_follow(above: float, below: float, count: int) -> Array:
+    """How much each of a ring's points, clockwise from the forehead, follows the outline: (count, 1) float32."""
+    low = np.clip(-np.cos(np.linspace(0, 2 * np.pi, count, endpoint=False)), 0, 1)
+    share: Array = ((1 - low) * above + low * below).astype(np.float32)
+    return share[:, None]
+
+
+@cache
+def _outline_maps() -> tuple[Array, Array]:
+    """Linear maps from 56 points to the head's outline, and from their displacement to its (trainer/head.py)."""
+    with np.load(Path(__file__).parent / "outline.npz") as maps:
+        return maps["own"], maps["shift"]
+
+
+def head_outline(driving: Array, target: Array) -> tuple[Array, Array]:
+    """The outline (18, 2) of the target's head, clockwise from the forehead, and its displacement, in crop pixels.
+
+    The landmarks do not reach it: both are regressed from them, in the target's own upright frame.
+    """
+    of_points, of_change = _outline_maps()
+    upright = similarity(five_points(target))
+    points = transform(target, upright)
+    change = transform(driving, upright) - points
+    own = (np.append(points - _MIDDLE, np.float32(1)) @ of_points).reshape(-1, 2) + _MIDDLE
+    back = inverse(upright)
+    return transform(own, back), (change.ravel() @ of_change).reshape(-1, 2) @ back[:, :2].T
 
 
 def _vertices(driving: Array, target: Array) -> tuple[Array, Array]:
-    """Landmarks, rings and border, (N, 2), of the driven and of the target's own shape, in crop pixels."""
-    own = transform(OUTLINE, similarity(TEMPLATE, five_points(target)))
-    head = similarity(_anchors(target), _anchors(driving))
-    drop = (driving[_LOWER_LIP] - transform(target[_LOWER_LIP], head)).mean(0)
-    shift = transform(own, head) + JAW[:, None] * drop - own
+    """Landmarks, outline, rings and border, (N, 2), of the driven and of the target's own shape, in crop pixels."""
+    own, shift = head_outline(driving, target)
     middle = own.mean(0)
-    rings = [middle + reach * (own - middle) for reach, _ in RINGS]
-    low, high = -BORDER_MARGIN, CROP_SIZE - 1 + BORDER_MARGIN
-    rings = [np.clip(ring, low + 8, high - 8) for ring in rings]
-    side = np.linspace(low, high, 5)
-    border = np.array([(x, y) for x in side for y in side if x in (low, high) or y in (low, high)])
-    moved = [ring + follow * shift for ring, (_, follow) in zip(rings, RINGS, strict=True)]
-    here, there = np.vstack([driving, *moved, border]), np.vstack([target, *rings, border])
+    low, high = -MARGIN, CROP_SIZE - 1 + MARGIN
+    rings = [np.clip(middle + reach * (own - middle), low + 8, high - 8) for reach, _, _ in RINGS]
+    follow = [ring_follow(above, below, len(own)) for _, above, below in RINGS]
+    moved = [ring + share * shift for ring, share in zip(rings, follow, strict=True)]
+    here, there = np.vstack([driving, own + shift, *moved, _BORDER]), np.vstack([target, own, *rings, _BORDER])
     return here.astype(np.float32), there.astype(np.float32)
 
 
@@ -92,22 +109,25 @@ def affine_maps(a: Array, b: Array) -> Array:
     return np.stack([along_x, along_y, b[:, 0] - a[:, 0, :1] * along_x - a[:, 0, 1:] * along_y], 1)
 
 
-def flow_prior(driving: Array, target: Array, size: int = PRIOR_SIZE) -> Array:
-    """Backward displacement (2, size, size) float32 in crop pixels, from driving to target points, (56, 2) each.
+def flow_prior(driving: Array, target: Array, size: int = PRIOR_SIZE, margin: int = 0) -> Array:
+    """Backward displacement (2, S, S) float32 in crop pixels, from driving to target points, (56, 2) each.
 
-    One cell is CROP_SIZE / size crop pixels.
+    `size` cells span the crop; `margin` crop pixels more on every side are covered with cells of the same size.
     """
     here, there = _vertices(driving, target)
     triangles = _triangles()
-    scale = CROP_SIZE / size
+    cell = CROP_SIZE / size
     corners = here[triangles]
-    pixels = np.round(((corners + 0.5) / scale - 0.5) * 16).astype(np.int32)
-    index = np.zeros((size, size), np.int32)
+    pixels = np.round(((corners + margin + 0.5) / cell - 0.5) * 16).astype(np.int32)
+    cells = size + 2 * round(margin / cell)
+    index = np.zeros((cells, cells), np.int32)
     for number, triangle in enumerate(pixels):
         cv2.fillConvexPoly(index, triangle, (number,), cv2.LINE_8, 4)
     # the displacement is affine, too, and exactly zero where nothing moves
     shift = affine_maps(corners, (there - here)[triangles]).astype(np.float32)
-    chosen = shift[index]  # (size, size, 3, 2)
-    cells = (np.arange(size, dtype=np.float32) + 0.5) * scale - 0.5
-    flow = chosen[..., 0, :] * cells[None, :, None] + chosen[..., 1, :] * cells[:, None, None] + chosen[..., 2, :]
-    return np.ascontiguousarray(np.moveaxis(flow, -1, 0))
+    at = (np.arange(cells, dtype=np.float32) + 0.5) * cell - 0.5 - margin
+    flow = np.empty((2, cells, cells), np.float32)
+    for axis, plane in enumerate(flow):  # coefficient by coefficient: gathering whole maps takes five times as long
+        along_x, along_y, constant = (np.take(shift[:, row, axis], index) for row in range(3))
+        np.add(along_x * at, along_y * at[:, None] + constant, out=plane)
+    return flow

@@ -14,7 +14,7 @@ from realtime.errors import InputError
 from realtime.faces import FaceFinder, FaceState, FaceTracker, acquire, align, is_facelike
 from realtime.landmarks import CROP_SIZE, MIRROR, Array, heatmap_points, pupil_distance, render_heatmaps
 from realtime.photo import Notify
-from realtime.prior import flow_prior
+from realtime.prior import CROP_CELLS, MARGIN, flow_prior
 from realtime.retarget import Retargeter, RetargetSettings
 from realtime.sources import Frame
 
@@ -134,9 +134,10 @@ class Puppet:
             stages["find"] = watch.lap() - self._detect_ms
         driving, prior = self._drive(points, float(frame.pts * frame.time_base))
         stages["retarget"] = watch.lap()
-        moved = self._models.generate(driving, prior, self._features)
+        flow, mask, colour = self._models.generate(driving, np.ascontiguousarray(prior[CROP_CELLS]), self._features)
+        prior[CROP_CELLS] = flow
         stages["generate"] = watch.lap()
-        image = self._compositor.compose(*moved)
+        image = self._compositor.compose(prior, mask, colour)
         stages["composite"] = watch.lap()
         stages["total"] = watch.total()
         return Result(image, state, stages, points, crop)
@@ -145,10 +146,10 @@ class Puppet:
         self._finder.close()
 
     def _drive(self, points: Array | None, timestamp: float) -> tuple[Array, Array]:
-        """Driving heatmaps and flow prior for the source's points, or for their absence."""
+        """Driving heatmaps and wide flow prior for the source's points, or for their absence."""
         retargeter = self.retargeter
         target = retargeter.lost(timestamp) if points is None else retargeter.drive(points, timestamp)
-        return render_heatmaps(target), flow_prior(target, retargeter.photo_points)
+        return render_heatmaps(target), flow_prior(target, retargeter.photo_points, margin=MARGIN)
 
     def _detect(self, crop: Image) -> Array:
         watch = _Stopwatch()

@@ -8,8 +8,9 @@ from realtime.alignment import transform
 from realtime.compositor import Compositor, border_window
 from realtime.landmarks import Array
 from realtime.photo import load_photo
+from realtime.prior import MARGIN
 
-STILL = np.zeros((2, 128, 128), np.float32)
+STILL = np.zeros((2, 192, 192), np.float32)
 KEEP = np.ones((256, 256), np.float32)
 PAINT = np.zeros((256, 256), np.float32)
 GREEN = np.zeros((256, 256, 3), np.float32) + np.float32([0, 1, 0])
@@ -43,9 +44,11 @@ def crop_places(matrix: Array) -> Array:
 
 
 def swirl(strength: float) -> Array:
-    """A smooth flow (2, 128, 128) with motion right up to the crop's border."""
-    flow = np.random.default_rng(1).normal(0, 1, (128, 128, 2)).astype(np.float32)
-    return np.ascontiguousarray(np.moveaxis(cv2.GaussianBlur(flow, (0, 0), 12) * 40 * strength, -1, 0))
+    """A smooth flow (2, 192, 192) with motion beyond the crop that ends at the margin's border, as the prior's does."""
+    flow = np.random.default_rng(1).normal(0, 1, (192, 192, 2)).astype(np.float32)
+    return np.ascontiguousarray(np.moveaxis(cv2.GaussianBlur(flow, (0, 0), 12) * 40 * strength, -1, 0)) * border_window(
+        192
+    )
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -54,13 +57,32 @@ def test_without_motion_the_photo_comes_back_bit_for_bit(place: str) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_outside_the_crop_every_pixel_is_the_photos(place: str) -> None:
+def test_outside_the_margin_every_pixel_is_the_photos(place: str) -> None:
     matrix = PLACES[place]
     out = Compositor(PHOTO, matrix).compose(swirl(10), PAINT, GREEN)
+    where = crop_places(matrix)
+    outside = ((where < -MARGIN - 1) | (where > 256 + MARGIN)).any(-1)
+    assert (out[outside] == PHOTO[outside]).all()
+    assert (out[~outside] != PHOTO[~outside]).any()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_outside_the_crop_nothing_is_painted(place: str) -> None:
+    matrix = PLACES[place]
+    out = Compositor(PHOTO, matrix).compose(STILL, PAINT, GREEN)
     where = crop_places(matrix)
     outside = ((where < 0) | (where > 255)).any(-1)
     assert (out[outside] == PHOTO[outside]).all()
     assert (out[~outside] != PHOTO[~outside]).any()
+
+
+def test_motion_goes_on_beyond_the_crop_without_a_seam() -> None:
+    ramp = np.tile((np.arange(512) // 2).astype(np.uint8)[None, :, None], (600, 1, 3))
+    flow = np.tile(np.float32([8, 0])[:, None, None], (1, 192, 192))
+    out = Compositor(ramp, FACE).compose(flow, KEEP, GREEN).astype(int)
+    where = crop_places(FACE)
+    around = ((where > -40) & (where < 300)).all(-1) & (where[..., 0] > 8)
+    assert np.abs(np.diff(out, axis=1))[around[:, 1:]].max() <= 2
 
 
 def test_the_region_fades_towards_the_border_without_a_seam() -> None:
@@ -84,7 +106,7 @@ def test_colour_fills_what_the_mask_leaves() -> None:
 
 def test_flow_is_a_backward_displacement_in_crop_pixels() -> None:
     shift = np.array([5, 2])  # photo pixels
-    flow = np.tile((FACE[:, :2] @ shift).astype(np.float32)[:, None, None], (1, 128, 128))
+    flow = np.tile((FACE[:, :2] @ shift).astype(np.float32)[:, None, None], (1, 192, 192))
     out = Compositor(PHOTO, FACE).compose(flow, KEEP, GREEN)
     where = crop_places(FACE)
     inner = ((where > 24) & (where < 231)).all(-1)
@@ -93,7 +115,7 @@ def test_flow_is_a_backward_displacement_in_crop_pixels() -> None:
 
 
 def test_half_a_pixel_of_motion_stays_sharp() -> None:
-    flow = np.tile((FACE[:, :2] @ [0.5, 0.5]).astype(np.float32)[:, None, None], (1, 128, 128))
+    flow = np.tile((FACE[:, :2] @ [0.5, 0.5]).astype(np.float32)[:, None, None], (1, 192, 192))
     out = Compositor(PHOTO, FACE).compose(flow, KEEP, GREEN)
     face = np.s_[150:330, 180:350]
 
@@ -124,7 +146,7 @@ def test_a_photo_of_4096_pixels_works() -> None:
     matrix[:, :2] /= 4096 / 600
     out = Compositor(photo, matrix).compose(swirl(2), KEEP, GREEN)
     assert out.shape == photo.shape
-    assert (out[:200] == photo[:200]).all()
+    assert (out[-200:] == photo[-200:]).all()
 
 
 def test_window_is_zero_on_the_border_and_one_inside() -> None:

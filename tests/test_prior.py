@@ -7,7 +7,7 @@ import pytest
 from realtime.alignment import similarity, transform
 from realtime.landmarks import CROP_SIZE, LIPS, MIRROR, Array
 from realtime.pose import MEAN_FACE
-from realtime.prior import PRIOR_SIZE, flow_prior
+from realtime.prior import CROP_CELLS, MARGIN, PRIOR_SIZE, WIDE_SIZE, flow_prior, head_outline
 
 FACE = MEAN_FACE[:, :2].astype(np.float32)
 UPPER_LIDS, LOWER_LIDS = np.array([19, 20, 21, 27, 28, 29]), np.array([25, 24, 23, 33, 32, 31])
@@ -38,9 +38,23 @@ def test_the_flow_leads_from_a_moved_face_back_to_the_photos(size: int) -> None:
     flow = flow_prior(driving, FACE, size)
     assert flow.shape == (2, size, size)
     np.testing.assert_allclose(at(flow, driving), FACE - driving, atol=0.3)
-    corners = np.float32([[0, 0], [255, 0], [0, 255], [255, 255]])
-    with_the_head = np.abs(transform(corners, turn) - corners).max()
-    assert np.abs(at(flow, corners)).max() < with_the_head / 4, "the background stays behind"
+
+
+def test_the_prior_goes_on_beyond_the_crop_and_ends_at_the_margin() -> None:
+    turn = similarity(np.float32([[128, 150], [129, 150]]), np.float32([[133, 147], [134.02, 147.1]]))
+    driving = transform(FACE, turn)
+    wide = flow_prior(driving, FACE, margin=MARGIN)
+    assert wide.shape == (2, WIDE_SIZE, WIDE_SIZE)
+    np.testing.assert_allclose(wide[CROP_CELLS], flow_prior(driving, FACE), atol=0.3)
+    rim = np.concatenate([wide[:, 0], wide[:, -1], wide[:, :, 0], wide[:, :, -1]], 1)
+    assert np.abs(rim).max() < 0.2
+
+
+def test_the_outline_is_regressed_around_the_head() -> None:
+    own, shift = head_outline(FACE + np.float32([3, 2]), FACE)
+    assert (own[0, 1] < FACE[:, 1].min()) & (own[9, 1] > FACE[:, 1].max()), "from the forehead to the chin"
+    assert (own[:9, 0] > own[:8:-1, 0] - 1).all(), "clockwise"
+    np.testing.assert_allclose(shift, np.tile([3, 2], (18, 1)), atol=0.4)
 
 
 def test_closed_lids_hide_the_eye() -> None:

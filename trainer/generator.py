@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from realtime.compositor import border_window
 from realtime.landmarks import COUNT
 
 FLOW_STRIDE = 2  # crop pixels per cell of the flow
@@ -134,7 +135,9 @@ class Generator(nn.Module):
         x = self.at4(torch.cat([up(x), warp(middle, rough), rough * (256 / PRIOR_SCALE), sharp], 1))
         flow = unit + up(change + self.flow4(x) * (PRIOR_SCALE / 256))
         x = self.at2(torch.cat([up(self.refine(x)), warp(fine, flow)], 1))
-        flow = flow + self.flow2(x) * (PRIOR_SCALE / 256)
+        # At the crop's border the prior goes on beyond it, and what is learnt has faded away.
+        fade = torch.from_numpy(border_window(flow.shape[-1])).to(flow.device)
+        flow = unit + fade * (flow + self.flow2(x) * (PRIOR_SCALE / 256) - unit)
         painted = torch.sigmoid(F.pixel_shuffle(self.paint(x), 2))
         return flow * 256, painted[:, :1], painted[:, 1:]
 
@@ -142,10 +145,11 @@ class Generator(nn.Module):
 def compose(photo: Tensor, flow: Tensor, mask: Tensor, colour: Tensor, window: Tensor) -> Tensor:
     """The moved photo and the new colour blended as the live compositor does, at the crop's resolution.
 
-    flow (B, 2, S/2, S/2) in pixels of 256; window (S, S) falls from 1 to 0 at the crop's border.
+    flow (B, 2, S/2, S/2) in pixels of 256; window (S, S), the colour's share, falls from 1 to 0 at the
+    crop's border.
     """
     size = photo.shape[-1]
-    full = F.interpolate(flow.float() / 256, size=(size, size), mode="bilinear", align_corners=False) * window
+    full = F.interpolate(flow.float() / 256, size=(size, size), mode="bilinear", align_corners=False)
     moved = warp(photo.float(), full)
     share = (1 - mask.float()) * window
     return moved + share * (colour.float() - moved)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from realtime.landmarks import BROWS
+
 
 def weighted_l1(result: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """Mean absolute difference under a weight (B, 1, S, S)."""
@@ -75,6 +77,12 @@ def landmark_weight(heatmaps: Tensor, size: int) -> Tensor:
     """1 everywhere, up to 5 around the landmarks: (B, 56, H, W) -> (B, 1, S, S)."""
     near = F.max_pool2d(heatmaps.amax(1, keepdim=True), 3, 1, 1)
     return 1 + 4 * F.interpolate(near, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def sharp_parts(heatmaps: Tensor, size: int) -> Tensor:
+    """1 on and near the landmarks of eyes, lips and pupils, falling to 0: (B, 56, H, W) -> (B, 1, S, S)."""
+    near = F.max_pool2d(heatmaps[:, len(BROWS) :].amax(1, keepdim=True), 3, 1, 1)
+    return F.interpolate(near, size=(size, size), mode="bilinear", align_corners=False)
 
 
 def landmark_channel(heatmaps: Tensor, size: int) -> Tensor:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from scipy.spatial import Delaunay
 
-from realtime.landmarks import FACEMESH, five_points
-from realtime.prior import RINGS, affine_maps
+from realtime.landmarks import CROP_SIZE, FACEMESH, five_points
+from realtime.prior import MARGIN, RINGS, affine_maps, ring_follow
 
 # FaceMesh vertices: the face's outline clockwise from the forehead; lids and inner lips, upper above lower.
 OVAL = np.array(
@@ -64,13 +64,13 @@ class Surface:
         ]
         return np.any([np.isin(self.triangles, hole).all(1) for hole in holes], 0)
 
-    def extend(self, mesh: np.ndarray, rest: np.ndarray, size: float = 256, margin: float = 48) -> np.ndarray:
+    def extend(self, mesh: np.ndarray, rest: np.ndarray, size: float = CROP_SIZE, margin: float = MARGIN) -> np.ndarray:
         """A mesh (478, 3) with rings and border: the rings follow the outline's way from `rest`; the border stays."""
         outline, still = mesh[OVAL], rest[OVAL]
         centre = still.mean(0)
         rings = []
-        for reach, follow in RINGS:
-            place = centre + reach * (still - centre) + follow * (outline - still)
+        for reach, above, below in RINGS:
+            place = centre + reach * (still - centre) + ring_follow(above, below, len(OVAL)) * (outline - still)
             place[:, 2] = still[:, 2] + (reach - 1) * 60  # behind the face
             rings.append(place)
         steps = np.linspace(-margin, size + margin, 7)
@@ -83,7 +83,7 @@ class Surface:
         )
         border = np.column_stack([edge, np.full(len(edge), 120.0)])
         for ring in rings:
-            ring[:, :2] = np.clip(ring[:, :2], -margin + 4, size + margin - 4)
+            ring[:, :2] = np.clip(ring[:, :2], -margin + 8, size + margin - 8)
         return np.concatenate([mesh, *rings, border]).astype(np.float32)
 
     def flow(self, here: np.ndarray, there: np.ndarray, size: int, scale: float) -> tuple[np.ndarray, np.ndarray]:

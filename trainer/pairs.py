@@ -23,6 +23,7 @@ from trainer.augment import colour
 from trainer.data import Pictures
 from trainer.generator import FLOW_STRIDE
 from trainer.mesh import STABLE, Surface, close_lids, five_points_of, move_gaze, move_jaw, move_lids, rigid_fit, turn
+from trainer.metrics import eye_opening
 
 BLINKS = 0.25  # of the re-animated stills
 OPEN = 0.08  # pupil distances between the lips of an open mouth
@@ -51,6 +52,7 @@ class Pairs:
             people.setdefault(pictures.persons[index], []).append(int(index))
         gap = np.linalg.norm(pictures.points[:, 52] - pictures.points[:, 48], axis=1)
         self._gap = gap / pupil_distance(pictures.points)  # between the lips
+        self._lids = eye_opening(pictures.points)
         chance = np.where(self._gap[self.stills] > OPEN, 4.0, 1.0)  # open mouths are rare, and the hardest
         self._chance = chance / chance.sum()
         self.people = [indices for indices in people.values() if len(indices) > 1]
@@ -67,7 +69,8 @@ class Pairs:
         if self.clips and kind < 0.35:
             clip = self.clips[int(rng.integers(len(self.clips)))]
             photo, *truths = rng.choice(clip, 4)
-            truth = truths[0] if rng.random() < 0.5 else max(truths, key=lambda index: self._gap[index])
+            wanted = (self._lids, -self._gap, np.zeros_like(self._gap))[rng.integers(3)]  # shut eyes, open mouths, any
+            truth = min(truths, key=lambda index: wanted[index])
             pair = self.two(photo, truth, rng)
         elif self.people and kind < 0.55:
             person = self.people[int(rng.integers(len(self.people)))]
@@ -104,7 +107,7 @@ class Pairs:
             matrix = jittered(matrix, rng)
         of_photo, of_truth = five_points(p.points[photo]), five_points(p.points[truth])
         other = matrix if together else similarity(of_truth, transform(of_photo, matrix))
-        a, b = _moved(p.mesh[photo], matrix), _moved(p.mesh[truth], other)
+        a, b = moved_mesh(p.mesh[photo], matrix), moved_mesh(p.mesh[truth], other)
         rest = b
         here, there = self.surface.extend(b, rest), self.surface.extend(a, rest)
         flow, on_face = self._flow(here, there)
@@ -117,24 +120,34 @@ class Pairs:
             "weight": on_face.astype(np.float32),
         }
 
-    def reanimated(self, index: int, rng: np.random.Generator, shut: bool = False) -> dict[str, np.ndarray]:
+    def warped(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A still warped to another pose and expression, half of the time to closing eyes, and its points (56, 2)."""
+        blink = bool(rng.random() < 0.5)
+        pair = self.reanimated(index, rng, blink=blink)
+        return (pair["truth"], pair["driving"]) if blink else (pair["photo"], pair["target"])
+
+    def reanimated(
+        self, index: int, rng: np.random.Generator, shut: bool = False, blink: bool | None = None
+    ) -> dict[str, np.ndarray]:
         """A still and itself with another pose and expression, by warping.
 
         The warped one is the photo, the real one the truth; but lids that close are skin drawn over the eye, which
-        warping does well and few stills show: then the warped one is the truth. `shut`: the photo's mouth is closed.
+        warping does well and few stills show: then the warped one is the truth. `shut`: the photo's mouth is closed;
+        `blink`: whether lids close, by chance if not given.
         """
         p = self.pictures
         upright = similarity(five_points(p.points[index]))
-        still = _moved(p.mesh[index], upright)
-        blink = not shut and rng.random() < BLINKS
-        changed = self._blinking(still, rng) if blink else self._changed(still, rng, shut)
+        still = moved_mesh(p.mesh[index], upright)
+        if blink is None:
+            blink = not shut and rng.random() < BLINKS
+        changed = self._blinking(still, rng) if blink else self.changed(still, rng, shut)
         points = transform(p.points[index], upright)
         moved = points + changed[FACEMESH, :2] - still[FACEMESH, :2]
         target, driving = (points, moved) if blink else (moved, points)
         again = jittered(similarity(five_points(target)), rng)  # the crop is aligned on the photo
         matrix = _chained(again, upright)
-        real = _moved(still, again)
-        real, warped = self.surface.extend(real, real), self.surface.extend(_moved(changed, again), real)
+        real = moved_mesh(still, again)
+        real, warped = self.surface.extend(real, real), self.surface.extend(moved_mesh(changed, again), real)
         flow, on_face = self._flow(warped, real) if blink else self._flow(real, warped)
         place, _ = self.surface.flow(warped, real, self.size, CROP_SIZE / self.size)
         pictures = self._cut(index, matrix), self._sample(index, matrix, place)
@@ -155,7 +168,7 @@ class Pairs:
         mesh[:, :2] += rng.normal(0, 1.5, 2)
         return mesh.astype(np.float32)
 
-    def _changed(self, mesh: np.ndarray, rng: np.random.Generator, shut: bool = False) -> np.ndarray:
+    def changed(self, mesh: np.ndarray, rng: np.random.Generator, shut: bool = False) -> np.ndarray:
         """A mesh (478, 3) in crop pixels with a random other expression, gaze and pose."""
         mesh = mesh.astype(np.float64)
         if self._expressions and rng.random() < 0.75:
@@ -209,7 +222,7 @@ def _resampled(image: np.ndarray, matrix: np.ndarray, place: np.ndarray) -> np.n
     return cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _moved(mesh: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def moved_mesh(mesh: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     return np.column_stack([transform(mesh[:, :2], matrix), mesh[:, 2] * scale]).astype(np.float32)
 
@@ -222,7 +235,7 @@ def _frames(pictures: Pictures, clip: str, skip: range) -> np.ndarray:
 
 def _aligned(mesh: np.ndarray) -> np.ndarray:
     """A mesh (478, 3) in the pixels of its own crop."""
-    return _moved(mesh, similarity(five_points_of(mesh)))
+    return moved_mesh(mesh, similarity(five_points_of(mesh)))
 
 
 def _chained(second: np.ndarray, first: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from trainer.losses import (
     mask_entropy,
     masked_l1,
     pyramid_l1,
+    sharp_parts,
 )
 from trainer.pairs import Pairs, conditions
 from trainer.sheet import sheet, wrapped
@@ -38,6 +39,7 @@ class GeneratorTraining:
     gradient: float = 1.0
     moved: float = 0.5  # on the moved photo alone, so that the flow does not leave its work to the colour
     painted: float = 0.3  # on the colour alone, so that it is ready wherever the mask wants it
+    parts: float = 0.5  # on the eyes and lips alone, whose few pixels are what people look at
     mouth: float = 1.0  # on the colour between the lips, whose few pixels would not count otherwise
     opaque: float = 0.1  # keeps the photo's own pixels, but where lips open on what they hid
     adversarial: float = 0.05
@@ -128,6 +130,7 @@ class GeneratorTask:
             "gradient": s.gradient * gradient_difference(result, truth, weight),
             "moved": s.moved * pyramid_l1(moved, truth, weight),
             "painted": s.painted * pyramid_l1(colour, truth, 0.2 + 0.1 * weight, 2),
+            "parts": s.parts * masked_l1(result, truth, sharp_parts(inputs["driving"], truth.shape[-1])),
             "mouth": s.mouth * masked_l1(colour, truth, mouth),
             "flow": s.flow * flow_error(flow, batch["flow"], batch["weight"] * F.avg_pool2d(weight, FLOW_STRIDE)[:, 0]),
             "opaque": s.opaque * mask_entropy(mask, hidden),

@@ -1,0 +1,82 @@
+"""The head's outline from the 56 landmarks, by ridge regression on the teacher's meshes: what realtime.prior reads."""
+
+from pathlib import Path
+
+import numpy as np
+
+from realtime.alignment import similarity
+from realtime.landmarks import COUNT, CROP_SIZE, FACEMESH, MIRROR, five_points
+from trainer.data import Pictures
+from trainer.mesh import OVAL
+from trainer.pairs import Pairs, moved_mesh
+
+PAIRS_PER_CLIP, PAIRS_OF_STILLS = 700, 9000
+OUTLINE = OVAL[::2]  # clockwise from the forehead
+OWN_RIDGE, SHIFT_RIDGE = 1e3, 3e3
+# The outline's motion is told by these groups' means alone, outer and inner brows, eye corners, mouth corners and both
+# lips: what single points say beyond them is noise, and wild where a face moves as none did in training.
+GROUPS = (
+    *([0, 1, 2, 8, 7], [3, 4, 5, 6], [13, 12, 11, 14, 15], [10, 9, 17, 16], [18], [22], [26], [30]),
+    *([34, 46], [40, 50], [35, 36, 37, 38, 39, 47, 48, 49], [41, 42, 43, 44, 45, 51, 52, 53]),
+)
+CENTRE = (CROP_SIZE - 1) / 2
+
+
+def mesh_pairs(pairs: Pairs, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Meshes (N, 478, 2) of one person at rest and changed, both in the crop of the first."""
+    pictures, found = pairs.pictures, []
+
+    def upright(index: int) -> np.ndarray:
+        return similarity(five_points(pictures.points[index]))
+
+    for clip in pairs.clips:
+        for _ in range(PAIRS_PER_CLIP):
+            a, b = (int(i) for i in rng.choice(clip, 2))
+            found.append((moved_mesh(pictures.mesh[a], upright(a)), moved_mesh(pictures.mesh[b], upright(a))))
+    for index in rng.choice(pairs.stills, PAIRS_OF_STILLS if len(pairs.stills) else 0):
+        still = moved_mesh(pictures.mesh[index], upright(int(index)))
+        found.append((still, pairs.changed(still, rng)))
+    rest, changed = np.moveaxis(np.array(found, np.float64)[..., :2], 1, 0)
+    return rest, changed
+
+
+def fit_outline(rest: np.ndarray, changed: np.ndarray) -> dict[str, np.ndarray]:
+    """Linear maps: `own` (113, 36) from a face's points about the crop's centre, and 1, to its outline about it;
+    `shift` (112, 36) from the points' displacement to the outline's. Both mirror-symmetric."""
+    swap = -np.arange(len(OUTLINE)) % len(OUTLINE)
+
+    def both(values: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+        flipped = values[:, mirror] * [-1, 1]
+        return np.concatenate([values, flipped]).reshape(2 * len(values), -1)
+
+    points, outline = (both(rest[:, chosen] - CENTRE, m) for chosen, m in ((FACEMESH, MIRROR), (OUTLINE, swap)))
+    change = changed - rest
+    moves, follows = (both(change[:, chosen], m) for chosen, m in ((FACEMESH, MIRROR), (OUTLINE, swap)))
+    points = np.column_stack([points, np.ones(len(points))])
+    means = _group_means()
+    shift = means @ _ridge(moves @ means, follows, SHIFT_RIDGE)
+    return {"own": _ridge(points, outline, OWN_RIDGE), "shift": shift.astype(np.float32)}
+
+
+def _group_means() -> np.ndarray:
+    """The linear map (112, 24) from all points' coordinates to the means of GROUPS."""
+    means = np.zeros((COUNT, 2, len(GROUPS), 2))
+    for number, group in enumerate(GROUPS):
+        means[group, :, number] = np.eye(2) / len(group)
+    return means.reshape(2 * COUNT, -1)
+
+
+def _ridge(x: np.ndarray, y: np.ndarray, strength: float) -> np.ndarray:
+    return np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ y).astype(np.float32)
+
+
+def fit(pictures: Pictures, output: Path, seed: int = 0) -> float:
+    """Fit on the training people and save; returns the held-out share's root mean square error in crop pixels."""
+    rest, changed = mesh_pairs(Pairs(pictures, CROP_SIZE), np.random.default_rng(seed))
+    order = np.random.default_rng(seed).permutation(len(rest))
+    kept, tried = order[len(order) // 10 :], order[: len(order) // 10]
+    maps = fit_outline(rest[kept], changed[kept])
+    change = (changed - rest)[tried]
+    guess = change[:, FACEMESH].reshape(-1, 2 * COUNT) @ maps["shift"]
+    np.savez(output, **maps)
+    return float(np.sqrt(np.square(guess - change[:, OUTLINE].reshape(len(guess), -1)).mean()))
