@@ -37,6 +37,8 @@ def test_gradient_penalty_is_zero_for_a_slope_of_one() -> None:
     assert thesis.gradient_penalty(lambda x: slope * x.sum((1, 2, 3)), real, made, share).item() == pytest.approx(0)
     steep = thesis.gradient_penalty(lambda x: 3 * slope * x.sum((1, 2, 3)), real, made, share)
     assert steep.item() == pytest.approx(10 * (3 - 1) ** 2, rel=1e-4)
+    patches = thesis.gradient_penalty(lambda x: slope * x.sum((1, 2, 3))[:, None].repeat(1, 9), real, made, share)
+    assert patches.item() == pytest.approx(0)  # nine patches that say the same are one picture's score
 
 
 def test_gradient_penalty_teaches_the_discriminator() -> None:
@@ -60,7 +62,8 @@ def test_identity_loss() -> None:
 
 def test_content_loss() -> None:
     result, target = torch.full((1, 3, 2, 2), 0.5), torch.zeros(1, 3, 2, 2)
-    assert thesis.content_loss(result, target, lambda x: 2 * x).item() == pytest.approx(0.06 * 1 + 0.5 * 0.25)
+    total = thesis.content_loss(result, target, 2 * result, 2 * target)
+    assert total.item() == pytest.approx(0.06 * 1 + 0.5 * 0.25)
 
 
 def test_the_full_objective() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from realtime.errors import InputError
+from trainer.study_command import add_study
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -28,6 +29,11 @@ def add_train(subparsers: "Subparsers") -> None:
     prepare.add_argument("--output", required=True, type=Path, help="npz file to write")
     prepare.set_defaults(run=_prepare)
 
+    head = kinds.add_parser("head", help="fit the head's outline, which the flow prior regresses from the landmarks")
+    head.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
+    head.add_argument("--output", required=True, type=Path, help="npz file to write: realtime/outline.npz ships")
+    head.set_defaults(run=_head)
+
     detector = kinds.add_parser("detector", help="train the landmark detector (thesis 4.2.2)")
     detector.add_argument(
         "--preset", default="live", choices=("live", "thesis"), help="network, loss and schedule (%(default)s)"
@@ -35,6 +41,13 @@ def add_train(subparsers: "Subparsers") -> None:
     detector.add_argument("--loss", choices=("live", "iou", "mse"), help="in place of the preset's")
     _add_loop_options(detector, "0.002; preset thesis: 0.0001")
     detector.set_defaults(run=_detector)
+
+    dlib = kinds.add_parser("dlib", help="train dlib's shape predictor, the detector's rival (thesis 5.3.3)")
+    dlib.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
+    dlib.add_argument("--output", required=True, type=Path, help="file of the predictor")
+    dlib.add_argument("--trees", type=int, default=500, help="per level of the cascade of ten (%(default)s)")
+    dlib.add_argument("--seed", default=0, type=int, help="of crops and trees (%(default)s)")
+    dlib.set_defaults(run=_dlib)
 
     generator = kinds.add_parser("generator", help="train the generator: at 128 pixels first, then at 256")
     generator.add_argument(
@@ -69,6 +82,7 @@ def add_train(subparsers: "Subparsers") -> None:
     )
     _add_loop_options(generator, "0.001; fpn: 0.0001")
     generator.set_defaults(run=_generator)
+    add_study(kinds)
 
 
 def _add_loop_options(parser: argparse.ArgumentParser, rates: str) -> None:
@@ -102,15 +116,32 @@ def _prepare(options: argparse.Namespace) -> None:
     print(f"{options.output}: {options.output.stat().st_size / 2**20:.1f} MiB")
 
 
+def _head(options: argparse.Namespace) -> None:
+    from trainer.data import Pictures
+    from trainer.head import fit
+
+    print(f"{options.output}: {fit(Pictures(options.data), options.output):.2f} crop pixels from the meshes' outlines")
+
+
 def _detector(options: argparse.Namespace) -> None:
     from trainer.detector import PRESETS
     from trainer.train_detector import DetectorTask
 
-    fabric, pictures, loop = _common(options, 1e-4 if options.preset == "thesis" else 2e-3)
+    fabric, pictures, loop = common(options, 1e-4 if options.preset == "thesis" else 2e-3)
     settings = PRESETS[options.preset]
     if options.loss:
         settings = replace(settings, loss=options.loss)
     _train(options, DetectorTask(pictures, settings, loop.learning_rate), loop, fabric)
+
+
+def _dlib(options: argparse.Namespace) -> None:
+    from trainer.data import Pictures
+    from trainer.train_dlib import DlibTraining, train
+
+    if options.trees < 1:
+        raise InputError(f"--trees should be 1 or more, not {options.trees}")
+    count = train(Pictures(options.data), options.output, DlibTraining(trees=options.trees, seed=options.seed))
+    print(f"{options.output}: trained on {count} crops")
 
 
 def _generator(options: argparse.Namespace) -> None:
@@ -121,7 +152,7 @@ def _generator(options: argparse.Namespace) -> None:
     if not 0 <= options.adversary_from <= 1:
         raise InputError(f"--adversary-from {options.adversary_from:g} is out of range: a share from 0 to 1 is needed")
     skip = parse_skips(options.skip)
-    fabric, pictures, loop = _common(options, 1e-4 if options.generator == "fpn" else 1e-3)
+    fabric, pictures, loop = common(options, 1e-4 if options.generator == "fpn" else 1e-3)
     unknown = sorted(set(skip) - set(pictures.clips))
     if unknown:
         raise InputError(f"--skip {unknown[0]}: {options.data} has no such clip, only {', '.join(pictures.clip_names)}")
@@ -150,7 +181,7 @@ def _fpn_task(
     judge, _ = read_detector(options.judge)
     scales = WITH_LANDMARK_LOSS if options.landmark_loss else WITH_DISCRIMINATOR
     training = FpnTraining(size=options.size, adversary=options.adversary, scales=scales, skip=skip)
-    print("content loss: the judge's encoder in place of VGG19; identity loss: left out, as it takes ArcFace's weights")
+    print(f"content loss: {training.content} in place of VGG19; identity loss: {training.identity} in place of ArcFace")
     return FpnTask(pictures, training, learning_rate, judge)
 
 
@@ -165,7 +196,7 @@ def parse_skips(values: list[str]) -> dict[str, tuple[int, int]]:
     return skips
 
 
-def _common(options: argparse.Namespace, learning_rate: float) -> tuple["Fabric", "Pictures", "LoopSettings"]:
+def common(options: argparse.Namespace, learning_rate: float) -> tuple["Fabric", "Pictures", "LoopSettings"]:
     """What every training needs: launched devices, seeded; the pictures; and the loop's settings."""
     if options.learning_rate is None:
         options.learning_rate = learning_rate

@@ -5,17 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from realtime.alignment import cut, similarity
 from realtime.compositor import border_window
 from realtime.errors import InputError
-from realtime.landmarks import five_points, heatmap_points, render_heatmaps
+from realtime.landmarks import STRIDE, five_points, heatmap_points, render_heatmaps
 from realtime.prior import flow_prior
 from trainer.baselines import Find, copy, dlib_embedding, facemesh, mesh_warp
+from trainer.checkpoint import read_generator
 from trainer.data import Pictures
+from trainer.fpn import FpnGenerator, FpnTargetEncoder
 from trainer.generator import compose
 from trainer.metrics import (
     PICTURE_METRICS,
@@ -68,6 +72,45 @@ def ours(models: Any) -> Reenactor:
             channels = (flow, mask[None], colour.transpose(2, 0, 1))
             moves, shares, paint = (torch.from_numpy(np.array(array[None], np.float32)) for array in channels)
             result = compose(picture, moves, shares, paint, window)
+            return (result[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().contiguous().numpy()
+
+        return reenact
+
+    return of_photo
+
+
+def fpn(path: Path, detect: Callable[[np.ndarray], np.ndarray]) -> Reenactor:
+    """The thesis's generator of a checkpoint, at the size it was trained at; `detect` gives a crop's heatmaps
+    (56, 64, 64), should it be driven by them. Raises InputError if the checkpoint is not of that generator."""
+    encoder, generator, state = read_generator(path)
+    if not isinstance(encoder, FpnTargetEncoder) or not isinstance(generator, FpnGenerator):
+        raise InputError(f"{path} holds the generator that ships, not the thesis's: `train generator --generator fpn`")
+    size: int = state["settings"]["size"]
+    window = torch.from_numpy(border_window(256))
+
+    def tensor(crop: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
+
+    def shrunk(crop: np.ndarray) -> torch.Tensor:
+        return tensor(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) if size < 256 else crop)
+
+    def heatmaps(crop: np.ndarray) -> torch.Tensor:
+        points, _ = heatmap_points(detect(crop))
+        return torch.from_numpy(render_heatmaps(points, size // STRIDE))[None]
+
+    read = shrunk if generator.settings.source == "picture" else heatmaps
+    nothing = torch.zeros(1, 2, size // STRIDE, size // STRIDE)
+
+    def of_photo(photo: np.ndarray) -> Reenact:
+        whole = tensor(photo)
+        with torch.no_grad():
+            features = encoder(shrunk(photo), nothing)
+
+        @torch.no_grad()
+        def reenact(driving: np.ndarray) -> np.ndarray:
+            made = generator(read(driving), nothing, *features)[2]
+            made = F.interpolate(made, size=(256, 256), mode="bilinear", align_corners=False)
+            result = whole + window * (made - whole)
             return (result[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().contiguous().numpy()
 
         return reenact

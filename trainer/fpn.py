@@ -14,15 +14,28 @@ from realtime.landmarks import COUNT, STRIDE
 from trainer.detector import ResNet
 from trainer.generator import up
 
+SOURCES = ("heatmaps", "picture")
+
 
 @dataclass(frozen=True)
 class FpnSettings:
-    """Widths and blocks of the backbones (ResNet-18), channels of each pyramid's levels, and of the decoder's."""
+    """Widths and blocks of the backbones (ResNet-18), channels of each pyramid's levels, and of the decoder's.
+
+    `source`: what the generator sees of the source, its heatmaps, or its picture as in the thesis, which no bundle can
+    hold: the live program hands over landmarks.
+    """
 
     widths: tuple[int, ...] = (64, 64, 128, 256, 512)
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     pyramid: int = 64
     decoder: tuple[int, ...] = (128, 128, 96, 64, 48)
+    source: str = "heatmaps"
+
+
+BACKBONES = {
+    "resnet18": FpnSettings(),
+    "small": FpnSettings((16, 24, 48, 96, 160), (1, 1, 1, 1), 32, (64, 64, 48, 32, 24)),  # for CPUs
+}
 
 
 class Pyramid(nn.Module):
@@ -65,13 +78,14 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class FpnGenerator(nn.Module):
-    """The source as driving heatmaps (B, 56, S/4, S/4), a flow prior that is not used, and the target's pyramid ->
-    no flow (B, 2, S/4, S/4), an empty mask (B, 1, S, S) and the picture (B, 3, S, S) in [0, 1]."""
+    """The source as driving heatmaps (B, 56, S/4, S/4), or its crop (B, 3, S, S) in [0, 1]; a flow prior (B, 2, S/2,
+    S/2) that is not used; and the target's pyramid -> no flow, an empty mask (B, 1, S, S) and the picture
+    (B, 3, S, S) in [0, 1]."""
 
     def __init__(self, settings: FpnSettings = FpnSettings()) -> None:
         super().__init__()
         self.settings = settings
-        self.source = Pyramid(settings, COUNT)
+        self.source = Pyramid(settings, 3 if settings.source == "picture" else COUNT)
         inputs = 0
         self.decode = nn.ModuleList()
         for width in settings.decoder:  # from stride 32 to stride 2
@@ -80,8 +94,11 @@ class FpnGenerator(nn.Module):
         self.paint = nn.Conv2d(inputs, 3, 3, 1, 1)
 
     def forward(self, driving: Tensor, prior: Tensor, *target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        heatmaps = F.interpolate(driving, scale_factor=float(STRIDE), mode="bilinear", align_corners=False)
-        levels = [torch.cat(pair, 1) for pair in zip(self.source(heatmaps), target, strict=True)]
+        if self.settings.source == "picture":
+            source = driving - 0.5
+        else:
+            source = F.interpolate(driving, scale_factor=float(STRIDE), mode="bilinear", align_corners=False)
+        levels = [torch.cat(pair, 1) for pair in zip(self.source(source), target, strict=True)]
         x = self.decode[0](levels[-1])
         for block, level in zip(list(self.decode)[1:], reversed(levels[:-1]), strict=True):
             x = block(torch.cat([up(x), level], 1))

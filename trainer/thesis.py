@@ -28,9 +28,9 @@ def identity_loss(of_result: Tensor, of_target: Tensor) -> Tensor:
     return (of_result - of_target).square().sum(1).mean()
 
 
-def content_loss(result: Tensor, target: Tensor, features: Callable[[Tensor], Tensor]) -> Tensor:
-    """Equation 4.5 of pictures (B, 3, S, S): `features` is VGG19 up to relu3_3, or what stands in for it."""
-    return 0.06 * F.mse_loss(features(result), features(target)) + 0.5 * F.mse_loss(result, target)
+def content_loss(result: Tensor, target: Tensor, of_result: Tensor, of_target: Tensor) -> Tensor:
+    """Equation 4.5 of pictures (B, 3, S, S) and of their features, VGG19's relu3_3 or what stands in for it."""
+    return 0.06 * F.mse_loss(of_result, of_target) + 0.5 * F.mse_loss(result, target)
 
 
 def ralsgan_discriminator(real: Tensor, made: Tensor) -> Tensor:
@@ -73,10 +73,11 @@ def wgan_generator(_real: Tensor, made: Tensor) -> Tensor:
 def gradient_penalty(score: Score, real: Tensor, made: Tensor, share: Tensor, weight: float = 10.0) -> Tensor:
     """Gulrajani et al. 2017: the score's gradient should have length 1 between real and generated pictures.
 
-    `share` (B, 1, 1, 1) in [0, 1] says where between them.
+    `share` (B, 1, 1, 1) in [0, 1] says where between them. A picture's score is the mean of its patches'.
     """
     between = (share * real + (1 - share) * made).detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(score(between).sum(), between, create_graph=True)
+    scores = score(between).reshape(len(between), -1).mean(1)
+    (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
     return weight * (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 

@@ -1,19 +1,29 @@
-"""Training the thesis's generator with its objective (4.7), on the pairs that the shipping one is trained on."""
+"""Training the thesis's generator (4.6): random pairs of people, its objective (4.7), a frozen landmark detector."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import cv2
+import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from realtime.landmarks import CROP_SIZE
+from realtime.alignment import cut, similarity, transform
+from realtime.compositor import border_window
+from realtime.errors import InputError
+from realtime.landmarks import CROP_SIZE, STRIDE, five_points, render_heatmaps
+from trainer.augment import colour
+from trainer.baselines import dlib_model
 from trainer.data import Pictures
 from trainer.detector import Detector
 from trainer.fpn import FpnGenerator, FpnSettings, FpnTargetEncoder
-from trainer.generator import compose
 from trainer.loop import optimize
 from trainer.losses import PatchDiscriminator, landmark_channel
+from trainer.metrics import psnr
+from trainer.pairs import Pairs, jittered
+from trainer.sheet import sheet, wrapped
 from trainer.thesis import (
     ADVERSARIAL,
     WITH_DISCRIMINATOR,
@@ -21,89 +31,228 @@ from trainer.thesis import (
     content_loss,
     freeze,
     gradient_penalty,
+    identity_loss,
     landmark_loss,
+    objective,
 )
-from trainer.train_generator import GeneratorTask, GeneratorTraining
+
+LANDMARKS = ("unet", "dlib")
+JUDGE = "the landmark detector's encoder"
+DLIB_PARTS = np.r_[17:27, 36:68]  # brows, eyes and lips of dlib's 68 points
+
+Features = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [0, 1] -> features
 
 
 @dataclass(frozen=True)
 class FpnTraining:
-    """Size of the crops, one of the four GAN losses of section 5.5, and the scales of the objective."""
+    """Size of the crops, the choices of section 5.5, the scales of the objective, and whose features its content and
+    identity losses compare."""
 
     generator: str = "fpn"
     size: int = 256
     adversary: str = "ralsgan"
+    landmarks: str = "unet"  # the detector whose landmarks the discriminator is shown
     scales: Coefficients = WITH_DISCRIMINATOR
+    content: str = JUDGE
+    identity: str = JUDGE
+    discriminator: int = 64  # channels of its first layer
     skip: dict[str, tuple[int, int]] = field(default_factory=dict)
     network: FpnSettings = field(default_factory=FpnSettings)
 
 
-class FpnTask(GeneratorTask):
-    """The thesis's generator against its landmark discriminator.
+def dlib_landmarks() -> Callable[[np.ndarray], np.ndarray]:
+    """dlib's 68-point predictor on an aligned crop, RGB uint8 (256, 256, 3) -> brows, eyes and lips (42, 2).
 
-    A frozen landmark detector judges expressions (4.1), and its encoder stands in for VGG19 in the content loss (4.5).
-    The identity loss (4.3) takes a face-recognition network that does not come with the project, and is left out.
+    Raises InputError if dlib is not installed.
+    """
+    path = dlib_model("shape_predictor_68_face_landmarks.dat")
+    if path is None:
+        raise InputError("dlib's landmarks need the eval extra: pip install 'puppetcam[eval]'")
+    import dlib
+
+    predictor, face = dlib.shape_predictor(str(path)), dlib.rectangle(60, 70, 196, 206)  # where alignment puts it
+
+    def find(crop: np.ndarray) -> np.ndarray:
+        shape = predictor(crop, face)
+        return np.array([(shape.part(int(i)).x, shape.part(int(i)).y) for i in DLIB_PARTS], np.float32)
+
+    return find
+
+
+class FpnTask:
+    """Photo and source are random pictures, mostly of two people: what is real is the source with its landmarks.
+
+    The discriminator is shown the landmarks, unless the landmark loss (4.1) judges expressions in its place. `content`
+    and `identity` stand for VGG19 (4.5) and ArcFace (4.3); without them the frozen detector's encoder does.
     """
 
-    def __init__(self, pictures: Pictures, settings: FpnTraining, learning_rate: float, judge: Detector) -> None:
-        networks: dict[str, nn.Module] = {
+    ema: tuple[str, ...] = ("encoder", "generator")
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        settings: FpnTraining,
+        learning_rate: float,
+        judge: Detector,
+        content: Features | None = None,
+        identity: Features | None = None,
+    ) -> None:
+        if settings.scales.landmark and settings.landmarks == "dlib":
+            raise InputError("the landmark loss needs gradients, which dlib's detector does not have: choose unet")
+        self.pictures, self.settings = pictures, settings
+        self.modules: dict[str, nn.Module] = {
             "encoder": FpnTargetEncoder(settings.network),
             "generator": FpnGenerator(settings.network),
-            "discriminator": PatchDiscriminator(64),
+            "discriminator": PatchDiscriminator(settings.discriminator),
         }
-        for module in networks.values():
+        for module in self.modules.values():
             module.apply(_xavier)
-        painter = [*networks["encoder"].parameters(), *networks["generator"].parameters()]
-        optimizers: dict[str, torch.optim.Optimizer] = {
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        painter = [*self.modules["encoder"].parameters(), *self.modules["generator"].parameters()]
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
             "generator": torch.optim.Adam(painter, learning_rate),
-            "discriminator": torch.optim.Adam(networks["discriminator"].parameters(), learning_rate),
+            "discriminator": torch.optim.Adam(self.modules["discriminator"].parameters(), learning_rate),
         }
-        super().__init__(pictures, GeneratorTraining(settings.size, skip=settings.skip), learning_rate)
-        self.training, self.settings = settings, settings  # type: ignore[assignment]
-        self.modules, self.optimizers = networks, optimizers
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["initial_lr"] = learning_rate
         self.judge = freeze(judge)
+        self.content, self.identity = content, identity
+        self._dlib = dlib_landmarks() if settings.landmarks == "dlib" else None
+        self.window = torch.from_numpy(border_window(settings.size))
+        skip = {clip: range(first, last + 1) for clip, (first, last) in settings.skip.items()}
+        pairs = Pairs(pictures, settings.size, skip=skip)
+        self._trained = np.concatenate([pairs.stills, *pairs.clips])
+        held_out = Pairs(pictures, settings.size, validation=True)
+        self._clips = [(int(c[0]), int(i)) for c in held_out.clips for i in c[6::12]][:24]
+        self._stills = [(int(a), int(b)) for a, b in zip(held_out.stills[:12], held_out.stills[::-1], strict=False)]
 
     def schedule(self, progress: float) -> float:
         """Constant for 40 of 250 epochs, then linearly down to a thousandth (5.3.1)."""
         return 1 - 0.999 * max(0.0, progress - 0.16) / 0.84
 
-    def _features(self, picture: Tensor) -> Tensor:
-        return torch.as_tensor(self.judge.features(picture)[2])  # type: ignore[operator]
+    def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Photo and source (3, S, S) uint8, the source's landmarks (56, 2) in crop pixels and, of dlib's, the merged
+        heatmap (1, S/4, S/4)."""
+        photo, source = rng.choice(self._trained, 2)
+        (target, _), (crop, points) = self._crop(photo, None, rng), self._crop(source, None, rng)
+        drawn = {"photo": self._shrunk(target), "source": self._shrunk(crop), "driving": points}
+        if self._dlib:
+            heatmaps = render_heatmaps(self._dlib(crop), self.settings.size // STRIDE)
+            drawn["shown"] = heatmaps.sum(0, keepdims=True).clip(0, 1)
+        return drawn
 
-    def _heatmaps(self, picture: Tensor) -> Tensor:
-        full = F.interpolate(picture, size=(CROP_SIZE, CROP_SIZE), mode="bilinear", align_corners=False)
-        return torch.as_tensor(self.judge(full))
+    def _crop(
+        self, index: int, aligned_on: int | None, rng: np.random.Generator | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A picture's crop, RGB uint8 (256, 256, 3), and its points, aligned on itself or on another picture."""
+        points = self.pictures.points
+        matrix = similarity(five_points(points[index if aligned_on is None else aligned_on]))
+        if rng is None:
+            return cut(self.pictures.image(index), matrix), transform(points[index], matrix)
+        matrix = jittered(matrix, rng)
+        return colour(cut(self.pictures.image(index), matrix), rng, 0.4), transform(points[index], matrix)
+
+    def _shrunk(self, crop: np.ndarray) -> np.ndarray:
+        size = self.settings.size
+        smaller = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) if size < CROP_SIZE else crop
+        return np.ascontiguousarray(smaller.transpose(2, 0, 1))
+
+    def forward(self, modules: dict[str, nn.Module], photo: Tensor, source: Tensor, driving: Tensor) -> Tensor:
+        """Crops (B, 3, S, S) in [0, 1] and the source's points (B, 56, 2) -> the result (B, 3, S, S)."""
+        if self.settings.network.source == "heatmaps":
+            source = torch.from_numpy(render_heatmaps(driving.cpu().numpy(), photo.shape[-1] // STRIDE))
+        nothing = photo.new_zeros(len(photo), 2, photo.shape[-1] // STRIDE, photo.shape[-1] // STRIDE)
+        features = modules["encoder"](photo, nothing)
+        made = modules["generator"](source.to(photo.device), nothing, *features)[2].float()
+        return photo + self.window.to(photo.device) * (made - photo)  # its border is the photo's, as in the program
+
+    def _seen(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """What content and identity losses compare: a feature map and an embedding (B, N)."""
+        if self.content and self.identity:
+            return self.content(picture), self.identity(picture)
+        levels = self.judge.features(_full(picture))  # type: ignore[operator]
+        content = self.content(picture) if self.content else levels[2]
+        identity = self.identity(picture) if self.identity else F.normalize(levels[-1].mean((2, 3)))
+        return content.float(), identity.float()
 
     def step(self, batch: dict[str, Tensor], progress: float, fabric: Fabric) -> dict[str, float]:  # noqa: ARG002
         self.judge.to(fabric.device)
-        for name in self.ema:
-            self.modules[name].train()
-        inputs = self._inputs(batch)
-        truth, photo = batch["truth"].float() / 255, inputs["photo"]
+        for module in self.modules.values():
+            module.train()
+        scales = self.settings.scales
+        photo, source = (
+            (batch[name].float() / 255).contiguous(memory_format=torch.channels_last) for name in ("photo", "source")
+        )
         with fabric.autocast():
-            flow, mask, colour = self.forward(self.modules, inputs)
-        result = compose(photo, flow, mask, colour, self.window.to(photo.device))
-        channel = landmark_channel(inputs["driving"], truth.shape[-1])
-        real, made = torch.cat([truth, channel], 1), torch.cat([result, channel], 1)
-        of_discriminator, of_generator = ADVERSARIAL[self.training.adversary]
-        scales = self.training.scales
+            result = self.forward(self.modules, photo, source, batch["driving"])
+        with torch.no_grad(), fabric.autocast():
+            asked = self.judge(_full(source)).float() if "shown" not in batch else batch["shown"]
+            of_photo = self._seen(photo)
+        with fabric.autocast():
+            of_result = self._seen(result)
+            losses = {
+                "content": content_loss(result, photo, of_result[0], of_photo[0]),
+                "adversarial": torch.zeros((), device=photo.device),
+                "identity": identity_loss(of_result[1], of_photo[1]),
+            }
+            if scales.landmark:
+                losses["landmark"] = landmark_loss(self.judge(_full(result)).float(), asked)
+        if scales.adversarial:
+            channel = landmark_channel(asked, source.shape[-1])
+            if scales.landmark:  # the loss judges expressions: the discriminator does not see them
+                channel = torch.zeros_like(channel)
+            real, made = torch.cat([source, channel], 1), torch.cat([result, channel], 1)
+            losses["adversarial"] = self._against(real, made, fabric)
+        optimize(fabric, self.optimizers["generator"], objective(scales, **losses), clip=None)
+        return {name: value.item() for name, value in losses.items()}
+
+    def _against(self, real: Tensor, made: Tensor, fabric: Fabric) -> Tensor:
+        """One step of the discriminator on pictures with their landmark channel (B, 4, S, S); the generator's loss."""
         score = self.modules["discriminator"]
-        loss = of_discriminator(score(real), score(made.detach()))
-        if self.training.adversary == "wgan":
+        of_discriminator, of_generator = ADVERSARIAL[self.settings.adversary]
+        with fabric.autocast():
+            loss = of_discriminator(score(real).float(), score(made.detach()).float())
+        if self.settings.adversary == "wgan":
             share = torch.rand(len(real), 1, 1, 1, device=real.device)
             loss = loss + gradient_penalty(score, real, made, share)
         optimize(fabric, self.optimizers["discriminator"], loss, clip=None)
-        losses = {
-            "content": scales.content * content_loss(result, photo, self._features),
-            "adversarial": scales.adversarial * of_generator(score(real), score(made)),
-        }
-        if scales.landmark:
-            losses["landmark"] = scales.landmark * landmark_loss(self._heatmaps(result), self._heatmaps(truth))
-        optimize(fabric, self.optimizers["generator"], torch.stack(list(losses.values())).sum(), clip=None)
-        return {name: value.item() for name, value in losses.items()} | {"discriminator": loss.item()}
+        with fabric.autocast():
+            with torch.no_grad():
+                of_real = score(real).float()
+            return of_generator(of_real, score(made).float())
+
+    @torch.no_grad()
+    def evaluate(self, modules: dict[str, nn.Module]) -> tuple[dict[str, float], np.ndarray]:
+        """PSNR on held-out clips, rebuilt from their first frames, and that of copying the photo; columns of photo,
+        source and result of clips and of pairs of people."""
+        for module in modules.values():
+            module.eval()
+        shown: list[np.ndarray] = []
+        scores, copies = [], []
+        for photo, source in self._clips:
+            column = self._rebuilt(modules, photo, source, photo)
+            scores.append(psnr(column[2], column[1]))
+            copies.append(psnr(column[0], column[1]))
+            shown.append(np.vstack(column))
+        shown = shown[::4] + [np.vstack(self._rebuilt(modules, photo, source)) for photo, source in self._stills]
+        rows: list[Sequence[np.ndarray]] = wrapped(shown, 6)
+        metrics = {"psnr": float(np.mean(scores)), "copy_psnr": float(np.mean(copies))} if scores else {}
+        return metrics, sheet(rows)
+
+    def _rebuilt(
+        self, modules: dict[str, nn.Module], photo: int, source: int, aligned_on: int | None = None
+    ) -> list[np.ndarray]:
+        """Photo, source and result, RGB uint8 (S, S, 3)."""
+        device = next(modules["generator"].parameters()).device
+        (target, _), (driving, points) = self._crop(photo, None, None), self._crop(source, aligned_on, None)
+        crops = [self._shrunk(target), self._shrunk(driving)]
+        tensors = [torch.from_numpy(crop)[None].to(device).float() / 255 for crop in crops]
+        result = self.forward(modules, tensors[0], tensors[1], torch.from_numpy(points)[None])
+        made = (result[0].clamp(0, 1) * 255).round().byte().cpu().numpy()
+        return [picture.transpose(1, 2, 0) for picture in (*crops, made)]
+
+
+def _full(picture: Tensor) -> Tensor:
+    """At the size that detectors know: (B, 3, S, S) -> (B, 3, 256, 256)."""
+    return F.interpolate(picture.float(), size=(CROP_SIZE, CROP_SIZE), mode="bilinear", align_corners=False)
 
 
 def _xavier(module: nn.Module) -> None:
