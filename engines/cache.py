@@ -62,5 +62,12 @@ class Entry:
             os.unlink(temporary)
             raise
 
+    def keep(self, program: bytes) -> None:
+        """Write a program, or say why the next start will be slow, too."""
+        try:
+            self.write(program)
+        except OSError as error:
+            print(f"compiled models are not kept, so every start will be as slow as this one: {error}", file=sys.stderr)
+
     def _digest(self, program: bytes) -> bytes:
         return hashlib.sha256(repr(self).encode() + program).digest()

@@ -14,6 +14,16 @@ from engines.bundle import EngineError
 Tensor = torch.Tensor
 Attributes = dict[str, Any]
 Operator = Callable[..., Tensor | Sequence[Tensor]]  # attributes first, then the node's inputs
+TYPES = {
+    onnx.TensorProto.FLOAT: torch.float32,
+    onnx.TensorProto.FLOAT16: torch.float16,
+    onnx.TensorProto.BFLOAT16: torch.bfloat16,
+    onnx.TensorProto.DOUBLE: torch.float64,
+    onnx.TensorProto.INT32: torch.int32,
+    onnx.TensorProto.INT64: torch.int64,
+    onnx.TensorProto.UINT8: torch.uint8,
+    onnx.TensorProto.BOOL: torch.bool,
+}
 
 
 class Graph:
@@ -24,17 +34,22 @@ class Graph:
         unknown = sorted({node.op_type for node in model.graph.node} - OPERATORS.keys() - {"Constant"})
         if unknown:
             raise EngineError(f"the torch engine does not know the operators {', '.join(unknown)}")
-        self._constants = {weight.name: _constant(weight, device) for weight in model.graph.initializer}
+        # What Python reads stays where it can: a scale read from a card would make every frame wait.
+        here = {node.input[2] for node in model.graph.node if node.op_type == "Resize" and len(node.input) > 2}
+        self._constants = {
+            weight.name: _constant(weight, "cpu" if weight.name in here else device)
+            for weight in model.graph.initializer
+        }
         self._nodes: list[tuple[Operator, Attributes, list[str], list[str]]] = []
         self._outputs = [output.name for output in model.graph.output]
         for node in model.graph.node:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             if node.op_type == "Constant":
-                self._constants[node.output[0]] = _constant(attributes["value"], device)
+                name = node.output[0]
+                self._constants[name] = _constant(attributes["value"], "cpu" if name in here else device)
             else:
                 self._nodes.append((OPERATORS[node.op_type], attributes, list(node.input), list(node.output)))
 
-    @torch.inference_mode()
     def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
         values = self._constants | inputs
         for operator, attributes, taken, given in self._nodes:
@@ -45,7 +60,10 @@ class Graph:
 
 def _constant(value: onnx.TensorProto, device: str) -> Tensor:
     """A weight goes to the device; shapes and indices stay where Python can read them."""
-    tensor = torch.from_numpy(numpy_helper.to_array(value).copy())
+    array = numpy_helper.to_array(value)
+    if value.data_type == onnx.TensorProto.BFLOAT16:  # numpy has no such type
+        array = array.astype(np.float32)
+    tensor = torch.from_numpy(array.copy()).to(TYPES[value.data_type])
     return tensor.to(device) if tensor.is_floating_point() else tensor
 
 
@@ -56,6 +74,8 @@ def _padded(a: Attributes, x: Tensor, value: float = 0.0) -> Tensor:
 
 def _conv(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     stride, dilation = a.get("strides", (1, 1)), a.get("dilations", (1, 1))
+    if x.dtype == torch.float16 and x.device.type == "cpu":  # adds up in f32 and rounds the sum, as a card does
+        return _conv(a, x.float(), weight.float(), None if bias is None else bias.float()).half()
     return F.conv2d(_padded(a, x), weight, bias, tuple(stride), 0, tuple(dilation), a.get("group", 1))
 
 
@@ -93,6 +113,7 @@ def _resize(
 
 def _grid_sample(a: Attributes, x: Tensor, grid: Tensor) -> Tensor:
     mode, padding = a.get("mode", b"bilinear").decode(), a.get("padding_mode", b"zeros").decode()
+    mode = {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)  # as opset 20 calls them
     return F.grid_sample(x, grid, mode, padding, align_corners=bool(a.get("align_corners", 0)))
 
 
@@ -128,7 +149,7 @@ def _reshape(_: Attributes, x: Tensor, shape: Tensor) -> Tensor:
 
 
 def _cast(a: Attributes, x: Tensor) -> Tensor:
-    return x.to(torch.from_numpy(np.empty(0, onnx.helper.tensor_dtype_to_np_dtype(a["to"]))).dtype)
+    return x.to(TYPES[a["to"]])
 
 
 def _space_to_depth(a: Attributes, x: Tensor) -> Tensor:

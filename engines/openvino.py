@@ -1,6 +1,5 @@
 """The OpenVINO engine: the default on processors."""
 
-import sys
 import time
 from collections.abc import Callable
 from io import BytesIO
@@ -138,10 +137,7 @@ def _compiled(core: ov.Core, bundle: Bundle, name: str, device: str, settings: d
 def _keep(program: ov.CompiledModel, entry: Entry) -> None:
     stream = BytesIO()
     program.export_model(stream)
-    try:
-        entry.write(stream.getvalue())
-    except OSError as error:
-        print(f"compiled models are not kept, so every start will be as slow as this one: {error}", file=sys.stderr)
+    entry.keep(stream.getvalue())
 
 
 def _with_program_layouts(model: ov.Model) -> ov.Model:

@@ -19,10 +19,13 @@ ROOMS = {
 }
 FILES = [path.relative_to(ROOT) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# Modules to the distributions that bring them; dlib's is named, because the tests run without the `eval` extra.
-OWNERS = {"dlib": ["dlib-bin"], **packages_distributions()}
+# Modules to the distributions that bring them; dlib's is named, because the tests run without the `eval` extra, and
+# CUDA's, because cuda-python is but a name for its parts.
+OWNERS = {"dlib": ["dlib-bin"], **packages_distributions(), "cuda": ["cuda-python"]}
 # The reference engine is the one part of the program that the `train` extra brings.
 TRAIN = {"engines/torch.py", "engines/graph.py"}
+# What runs on NVIDIA cards comes with the `tensorrt` extra.
+NVIDIA = {"engines/tensorrt.py", "engines/plan.py", "engines/half.py", "engines/cuda.py"}
 BROWSER = {"web/bench.py"}  # and the browser benchmark is run by who works on it
 
 
@@ -54,6 +57,7 @@ def test_rooms_keep_to_themselves(file: Path) -> None:
 def test_imports_are_declared(file: Path) -> None:
     training = file.parts[0] == "trainer" or file.as_posix() in TRAIN
     extras = ("train", "eval") if training else ("dev",) if file.as_posix() in BROWSER else ()
+    extras += ("tensorrt",) if file.as_posix() in NVIDIA else ()
     allowed = declared(*extras)
     for name in imports(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
         module = name.split(".")[0]
