@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from realtime.compositor import border_window
+from realtime.landmarks import CROP_SIZE, LIPS
 from trainer.data import Pictures
 from trainer.generator import FLOW_STRIDE, Generator, GeneratorSettings, TargetEncoder, compose
 from trainer.loop import cosine, optimize
@@ -42,7 +43,7 @@ class GeneratorTraining:
     parts: float = 0.5  # on the eyes and lips alone, whose few pixels are what people look at
     mouth: float = 1.0  # on the colour between the lips, whose few pixels would not count otherwise
     opaque: float = 0.1  # keeps the photo's own pixels, but where lips open on what they hid
-    adversarial: float = 0.05
+    adversarial: float = 0.1
     adversary_from: float = 1.0
     mouths: float = 0.0  # share of pairs in which a shut mouth opens
     train_encoder: bool = True
@@ -50,10 +51,18 @@ class GeneratorTraining:
     network: GeneratorSettings = field(default_factory=GeneratorSettings)
 
 
-def face_region(pictures: Tensor) -> Tensor:
-    """The part of aligned crops (B, C, S, S) that expressions change, brows to chin: where the adversary looks."""
+def mouth_region(pictures: Tensor, driving: Tensor) -> Tensor:
+    """The part about the lips, (B, C, 5S/16, S/2), of crops (B, C, S, S) with driving points (B, 56, 2).
+
+    The adversary looks at it: what is between lips differs most from any mean, which is what other losses ask for.
+    """
     size = pictures.shape[-1]
-    return pictures[..., size * 5 // 16 : size * 15 // 16, size // 4 : size * 3 // 4]
+    height, width = size * 5 // 16, size // 2
+    middle = driving[:, LIPS].mean(1) * (size / CROP_SIZE)
+    places = [(int(y) - height // 2, int(x) - width // 2) for x, y in middle.tolist()]
+    places = [(min(max(top, 0), size - height), min(max(left, 0), size - width)) for top, left in places]
+    windows = [p[:, t : t + height, u : u + width] for p, (t, u) in zip(pictures, places, strict=True)]
+    return torch.stack(windows)
 
 
 def opening(target: Tensor, driving: Tensor) -> Tensor:
@@ -137,7 +146,9 @@ class GeneratorTask:
         }
         if progress >= s.adversary_from:
             channel = landmark_channel(inputs["driving"], truth.shape[-1])
-            made, real = (face_region(torch.cat([picture, channel], 1)) for picture in (result, truth))
+            made, real = (
+                mouth_region(torch.cat([picture, channel], 1), batch["driving"]) for picture in (result, truth)
+            )
             self._train_discriminator(made.detach(), real, fabric)
             with fabric.autocast():
                 score = self.modules["discriminator"](made)
