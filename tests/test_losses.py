@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from realtime.landmarks import COUNT
+from realtime.landmarks import COUNT, LIPS
 from trainer import losses, metrics
 from trainer.detector import DetectorSettings
 from trainer.train_detector import coordinate_loss, gaussians, iou_loss
+from trainer.train_generator import mouth_region
 
 
 def picture(*rows: list[float]) -> torch.Tensor:
@@ -94,6 +95,26 @@ def test_landmark_maps() -> None:
     assert weight[0, 0, 4, 4].item() == 5
     assert weight[0, 0, 3, 3].item() == 5
     assert weight[0, 0, 0, 0].item() == 1
+
+
+def test_sharp_parts_are_eyes_and_lips() -> None:
+    heatmaps = torch.zeros(1, COUNT, 8, 8)
+    heatmaps[0, 0, 1, 1] = 1  # a brow
+    assert losses.sharp_parts(heatmaps, 16).max() == 0
+    heatmaps[0, 20, 5, 5] = 1  # a lid: itself and its neighbours
+    assert losses.sharp_parts(heatmaps, 8)[0, 0].sum() == 9
+
+
+def test_the_adversary_looks_at_the_mouth() -> None:
+    points = torch.full((2, COUNT, 2), 128.0)
+    points[0, LIPS] = torch.tensor([128.0, 180.0])
+    points[1, LIPS] = torch.tensor([20.0, 250.0])  # near the border: the window stays inside
+    pictures = torch.zeros(2, 3, 128, 128)
+    pictures[0, :, 90, 64] = pictures[1, :, 127, 0] = 1
+    windows = mouth_region(pictures, points)
+    assert windows.shape == (2, 3, 40, 64)
+    assert windows[0, 0].nonzero().tolist() == [[20, 32]]
+    assert windows[1, 0].nonzero().tolist() == [[39, 0]]
 
 
 def test_the_discriminator_scores_patches() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from realtime.errors import InputError
-from trainer.study_command import add_study
+from trainer.thesis_command import add_fpn, add_study, fpn_task
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -38,6 +38,10 @@ def add_train(subparsers: "Subparsers") -> None:
     detector.add_argument(
         "--preset", default="live", choices=("live", "thesis"), help="network, loss and schedule (%(default)s)"
     )
+    detector.add_argument("--backbone", choices=("resnet18", "narrow"), help="in place of the preset's")
+    detector.add_argument(
+        "--backbone-weights", type=Path, metavar="FILE", help="begin with public ImageNet weights of a ResNet-18"
+    )
     detector.add_argument("--loss", choices=("live", "iou", "mse"), help="in place of the preset's")
     _add_loop_options(detector, "0.002; preset thesis: 0.0001")
     detector.set_defaults(run=_detector)
@@ -52,13 +56,6 @@ def add_train(subparsers: "Subparsers") -> None:
     generator = kinds.add_parser("generator", help="train the generator: at 128 pixels first, then at 256")
     generator.add_argument(
         "--generator", default="live", choices=("live", "fpn"), help="fpn: the thesis's (%(default)s)"
-    )
-    generator.add_argument("--judge", type=Path, metavar="CHECKPOINT", help="fpn: the detector that judges expressions")
-    generator.add_argument(
-        "--adversary", default="ralsgan", choices=("ralsgan", "lsgan", "ragan", "wgan"), help="fpn (%(default)s)"
-    )
-    generator.add_argument(
-        "--landmark-loss", action="store_true", help="fpn: penalize expressions by equation 4.1, too"
     )
     generator.add_argument("--size", default=128, type=int, choices=(128, 256), help="side of the crops (%(default)s)")
     generator.add_argument(
@@ -81,6 +78,7 @@ def add_train(subparsers: "Subparsers") -> None:
         help="frames of a clip that are not used, where something hides the face, say",
     )
     _add_loop_options(generator, "0.001; fpn: 0.0001")
+    add_fpn(generator)
     generator.set_defaults(run=_generator)
     add_study(kinds)
 
@@ -92,7 +90,7 @@ def _add_loop_options(parser: argparse.ArgumentParser, rates: str) -> None:
     )
     parser.add_argument("--minutes", default=15.0, type=float, help="of training, over all resumed parts (%(default)s)")
     parser.add_argument("--steps", default=0, type=int, help="optimizer steps in place of minutes")
-    parser.add_argument("--batch", default=16, type=int, help="samples per step and device (%(default)s)")
+    parser.add_argument("--batch", type=int, help="samples per step and device (16; fpn: 1)")
     parser.add_argument("--learning-rate", type=float, help=f"at its highest ({rates})")
     parser.add_argument("--seed", default=0, type=int, help="of weights and samples (%(default)s)")
     parser.add_argument(
@@ -124,14 +122,21 @@ def _head(options: argparse.Namespace) -> None:
 
 
 def _detector(options: argparse.Namespace) -> None:
-    from trainer.detector import PRESETS
+    from trainer.detector import BACKBONES, PRESETS
+    from trainer.fpn import RESNET
     from trainer.train_detector import DetectorTask
+    from trainer.weights import load_public
 
     fabric, pictures, loop = common(options, 1e-4 if options.preset == "thesis" else 2e-3)
     settings = PRESETS[options.preset]
     if options.loss:
         settings = replace(settings, loss=options.loss)
-    _train(options, DetectorTask(pictures, settings, loop.learning_rate), loop, fabric)
+    if options.backbone:
+        settings = replace(settings, widths=BACKBONES[options.backbone])
+    task = DetectorTask(pictures, settings, loop.learning_rate)
+    if options.backbone_weights:
+        load_public(task.modules["detector"].encoder, options.backbone_weights, RESNET)  # type: ignore[arg-type]
+    _train(options, task, loop, fabric)
 
 
 def _dlib(options: argparse.Namespace) -> None:
@@ -152,12 +157,13 @@ def _generator(options: argparse.Namespace) -> None:
     if not 0 <= options.adversary_from <= 1:
         raise InputError(f"--adversary-from {options.adversary_from:g} is out of range: a share from 0 to 1 is needed")
     skip = parse_skips(options.skip)
-    fabric, pictures, loop = common(options, 1e-4 if options.generator == "fpn" else 1e-3)
+    fpn = options.generator == "fpn"
+    fabric, pictures, loop = common(options, *((1e-4, 1) if fpn else (1e-3, 16)))
     unknown = sorted(set(skip) - set(pictures.clips))
     if unknown:
         raise InputError(f"--skip {unknown[0]}: {options.data} has no such clip, only {', '.join(pictures.clip_names)}")
-    if options.generator == "fpn":
-        _train(options, _fpn_task(options, pictures, skip, loop.learning_rate), loop, fabric)
+    if fpn:
+        _train(options, fpn_task(options, pictures, skip, loop.learning_rate), loop, fabric)
         return
     training = GeneratorTraining(
         options.size,
@@ -167,22 +173,6 @@ def _generator(options: argparse.Namespace) -> None:
         skip=skip,
     )
     _train(options, GeneratorTask(pictures, training, loop.learning_rate), loop, fabric)
-
-
-def _fpn_task(
-    options: argparse.Namespace, pictures: "Pictures", skip: dict[str, tuple[int, int]], learning_rate: float
-) -> "Task":
-    from trainer.checkpoint import read_detector
-    from trainer.thesis import WITH_DISCRIMINATOR, WITH_LANDMARK_LOSS
-    from trainer.train_fpn import FpnTask, FpnTraining
-
-    if options.judge is None:
-        raise InputError("--generator fpn needs --judge, a checkpoint of `train detector`")
-    judge, _ = read_detector(options.judge)
-    scales = WITH_LANDMARK_LOSS if options.landmark_loss else WITH_DISCRIMINATOR
-    training = FpnTraining(size=options.size, adversary=options.adversary, scales=scales, skip=skip)
-    print(f"content loss: {training.content} in place of VGG19; identity loss: {training.identity} in place of ArcFace")
-    return FpnTask(pictures, training, learning_rate, judge)
 
 
 def parse_skips(values: list[str]) -> dict[str, tuple[int, int]]:
@@ -196,8 +186,12 @@ def parse_skips(values: list[str]) -> dict[str, tuple[int, int]]:
     return skips
 
 
-def common(options: argparse.Namespace, learning_rate: float) -> tuple["Fabric", "Pictures", "LoopSettings"]:
+def common(
+    options: argparse.Namespace, learning_rate: float, batch: int = 16
+) -> tuple["Fabric", "Pictures", "LoopSettings"]:
     """What every training needs: launched devices, seeded; the pictures; and the loop's settings."""
+    if options.batch is None:
+        options.batch = batch
     if options.learning_rate is None:
         options.learning_rate = learning_rate
     for name in ("minutes", "batch", "learning_rate", "devices"):

@@ -10,7 +10,7 @@ from trainer.data import Pictures
 from trainer.mesh import OVAL
 from trainer.pairs import Pairs, moved_mesh
 
-PAIRS_PER_CLIP, PAIRS_OF_STILLS = 700, 9000
+PAIRS = 15000
 OUTLINE = OVAL[::2]  # clockwise from the forehead
 OWN_RIDGE, SHIFT_RIDGE = 1e3, 3e3
 # The outline's motion is told by these groups' means alone, outer and inner brows, eye corners, mouth corners and both
@@ -22,18 +22,18 @@ GROUPS = (
 CENTRE = (CROP_SIZE - 1) / 2
 
 
-def mesh_pairs(pairs: Pairs, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Meshes (N, 478, 2) of one person at rest and changed, both in the crop of the first."""
+def mesh_pairs(pairs: Pairs, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Meshes (N, 478, 2) of one person at rest and changed, both in the crop of the first; two of five from clips."""
     pictures, found = pairs.pictures, []
 
     def upright(index: int) -> np.ndarray:
         return similarity(five_points(pictures.points[index]))
 
-    for clip in pairs.clips:
-        for _ in range(PAIRS_PER_CLIP):
-            a, b = (int(i) for i in rng.choice(clip, 2))
-            found.append((moved_mesh(pictures.mesh[a], upright(a)), moved_mesh(pictures.mesh[b], upright(a))))
-    for index in rng.choice(pairs.stills, PAIRS_OF_STILLS if len(pairs.stills) else 0):
+    of_clips = 2 * count // 5 if pairs.clips else 0
+    for number in range(of_clips):
+        a, b = (int(i) for i in rng.choice(pairs.clips[number % len(pairs.clips)], 2))
+        found.append((moved_mesh(pictures.mesh[a], upright(a)), moved_mesh(pictures.mesh[b], upright(a))))
+    for index in rng.choice(pairs.stills, count - of_clips):
         still = moved_mesh(pictures.mesh[index], upright(int(index)))
         found.append((still, pairs.changed(still, rng)))
     rest, changed = np.moveaxis(np.array(found, np.float64)[..., :2], 1, 0)
@@ -70,9 +70,9 @@ def _ridge(x: np.ndarray, y: np.ndarray, strength: float) -> np.ndarray:
     return np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ y).astype(np.float32)
 
 
-def fit(pictures: Pictures, output: Path, seed: int = 0) -> float:
+def fit(pictures: Pictures, output: Path, count: int = PAIRS, seed: int = 0) -> float:
     """Fit on the training people and save; returns the held-out share's root mean square error in crop pixels."""
-    rest, changed = mesh_pairs(Pairs(pictures, CROP_SIZE), np.random.default_rng(seed))
+    rest, changed = mesh_pairs(Pairs(pictures, CROP_SIZE), count, np.random.default_rng(seed))
     order = np.random.default_rng(seed).permutation(len(rest))
     kept, tried = order[len(order) // 10 :], order[: len(order) // 10]
     maps = fit_outline(rest[kept], changed[kept])
