@@ -112,6 +112,11 @@ def load_models(
     return models
 
 
+def is_half(precision: str | None) -> bool:
+    """Whether TensorRT would work in 16 bits."""
+    return precision is None or SPELLINGS.get(precision, precision) != "f32"
+
+
 def build_models(
     engine: str | None,
     precision: str | None,

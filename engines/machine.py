@@ -8,7 +8,10 @@ from typing import Any
 
 import psutil
 
-PACKAGES = ("puppetcam", "numpy", "opencv-contrib-python", "mediapipe", "av", "openvino", "torch", "onnx")
+PACKAGES = (
+    *("puppetcam", "numpy", "opencv-contrib-python", "mediapipe", "av", "openvino", "torch", "onnx"),
+    *("tensorrt-rtx", "tensorrt", "cuda-python"),
+)
 
 
 def processor() -> dict[str, Any]:

@@ -71,7 +71,7 @@ def render_clip(models: Models, count: int = CLIP_FRAMES) -> Iterator[Frame]:
         puppet.close()
 
 
-def _captured(frame: Frame) -> Frame:
+def captured(frame: Frame) -> Frame:
     """The frame as if a camera took it now."""
     now = time.monotonic()
     return dataclasses.replace(frame, pts=round(now * 1e6), time_base=MICROSECOND, captured_at=now)
@@ -98,13 +98,13 @@ class Replay:
             self._closed.wait(self._started + index / float(self.frame_rate) - time.monotonic())
         if self._closed.is_set():
             raise StopIteration
-        return dataclasses.replace(_captured(frame), index=index)
+        return dataclasses.replace(captured(frame), index=index)
 
     def close(self) -> None:
         self._closed.set()
 
 
-def _held(frames: Iterable[Frame]) -> Iterator[Frame]:
+def held(frames: Iterable[Frame]) -> Iterator[Frame]:
     """The frames that may be held in memory."""
     room = CLIP_BYTES
     for frame in frames:
@@ -114,7 +114,7 @@ def _held(frames: Iterable[Frame]) -> Iterator[Frame]:
             return
 
 
-def _spread(samples: Sequence[float]) -> dict[str, float]:
+def spread(samples: Sequence[float]) -> dict[str, float]:
     median, p95, p99 = np.percentile(samples, [50, 95, 99])
     return {"median": round(median, 3), "p95": round(p95, 3), "p99": round(p99, 3)}
 
@@ -131,9 +131,9 @@ def measure(models: Models, photo: Image, source: Source | None, seconds: float)
     """
     puppet = Puppet(models, photo)
     try:
-        clip = _held(source or render_clip(models))
+        clip = held(source or render_clip(models))
         frames = [next(clip)]
-        puppet.animate(_captured(frames[0]))
+        puppet.animate(captured(frames[0]))
         first_frame_s = time.time() - psutil.Process().create_time()
         frames += clip
         results, fps = _throughput(puppet, frames, seconds / 2)
@@ -145,8 +145,8 @@ def measure(models: Models, photo: Image, source: Source | None, seconds: float)
         puppet.close()
     return {
         "fps": round(fps, 2),
-        "latency_ms": _spread(latencies),
-        "stages_ms": {stage: _spread([result.stages_ms[stage] for result in results]) for stage in STAGES},
+        "latency_ms": spread(latencies),
+        "stages_ms": {stage: spread([result.stages_ms[stage] for result in results]) for stage in STAGES},
         "frames": len(results) + len(latencies),
         "dropped": dropped,
         "first_frame_s": round(first_frame_s, 3),
@@ -193,7 +193,7 @@ def _target_change(puppet: Puppet, photo: Image, frame: Frame) -> float:
     """Milliseconds from another photo to its first picture."""
     started = time.perf_counter()
     puppet.set_photo(photo)
-    puppet.animate(_captured(frame))
+    puppet.animate(captured(frame))
     return (time.perf_counter() - started) * 1000
 
 
