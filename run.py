@@ -6,26 +6,29 @@ that `--help` answers at once.
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.bundle import Bundle, EngineError, default_bundle, load_bundle
+# Between two small products OpenBLAS's threads wait by spinning, which takes a core from whoever needs it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when NumPy is imported
+
+from engines.bundle import EngineError, default_bundle, load_bundle
 from engines.load import ENGINES
 from realtime.errors import InputError
 from trainer.commandline import add_export, add_train
+from web.commandline import add_options as add_live_options
+from web.commandline import serve_live
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--engine", help=f"one of {', '.join(ENGINES)}; the best one here if not given")
-    parser.add_argument(
-        "--precision",
-        help="f32, bf16 or f16 (fp32 and fp16 do, too); the fastest the device runs natively if not given",
-    )
+    parser.add_argument("--engine", help=f"one of {', '.join(ENGINES)}; the best one present if not given")
+    parser.add_argument("--precision", help="f32, bf16 or f16; the fastest the device runs natively if not given")
     parser.add_argument("--device", help="where to run, as `info` names it; the engine's own choice if not given")
     parser.add_argument(
         "--threads", type=int, help="processor threads of the models; one per physical core if not given"
@@ -48,32 +51,9 @@ def _add_build(subparsers: "Subparsers") -> None:
 
 def _build(options: argparse.Namespace) -> None:
     from engines.cache import cache_folder
-    from engines.load import build_models, is_half
 
-    bundle = load_bundle(options.bundle) if options.bundle else default_bundle()
-    build_models(options.engine, options.precision, bundle, options.device, options.threads, print)
+    _models(options, say=print).close()
     print(f"compiled models live in {cache_folder()}")
-    if options.engine == "tensorrt" and is_half(options.precision):
-        _print_error(options, bundle)
-
-
-def _print_error(options: argparse.Namespace, bundle: Bundle) -> None:
-    """What half precision costs, on real faces: PyTorch rounds every value as a card does."""
-    from importlib.util import find_spec
-
-    from engines.load import load_models
-    from realtime.parity import difference, portrait_faces, sentence
-
-    if find_spec("torch") is None:
-        print("what half precision costs is measured with PyTorch, which is not here: pip install 'puppetcam[train]'")
-        return
-    with contextlib.ExitStack() as stack:
-        asked = (options.precision or "f16", "f32")
-        half, full = (
-            stack.enter_context(contextlib.closing(load_models("torch", precision, bundle, "cpu", options.threads)))
-            for precision in asked
-        )
-        print(f"{half.precision} against f32: {sentence(difference(half, full, list(portrait_faces(full))))}")
 
 
 def _add_info(subparsers: "Subparsers") -> None:
@@ -165,41 +145,9 @@ def _video(options: argparse.Namespace) -> None:
 
 def _add_live(subparsers: "Subparsers") -> None:
     parser = subparsers.add_parser("live", help="serve the live page: drive a photo with the browser's camera")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s); others need TLS")
-    parser.add_argument("--port", type=int, default=7860, help="port to listen on (%(default)s); 0 takes a free one")
-    parser.add_argument("--target", default="hopper", help="photo, or the name of an embedded portrait (%(default)s)")
-    parser.add_argument(
-        "--source", default="motion:demo", help="what drives it until the browser's camera does (%(default)s)"
-    )
-    parser.add_argument("--camera", type=int, metavar="N", help="this machine's camera: short for --source camera:N")
-    parser.add_argument("--sessions", type=int, default=2, help="how many people at once (%(default)s)")
-    parser.add_argument("--token", help="what visitors must know; made and printed for other hosts than this machine")
-    parser.add_argument("--tls-cert", type=Path, help="certificate, a PEM file")
-    parser.add_argument("--tls-key", type=Path, help="its key, a PEM file")
-    parser.add_argument("--self-signed", action="store_true", help="TLS with a certificate made now")
-    parser.add_argument("--no-mark", action="store_true", help='leave out the word "synthetic" in the corner')
+    add_live_options(parser)
     _add_engine_options(parser)
-    parser.set_defaults(run=_live)
-
-
-def _live(options: argparse.Namespace) -> None:
-    from realtime.sources import open_source
-    from web.serve import Address, serve
-    from web.studio import ModelPool, Studio
-
-    address = Address(options.host, options.port, options.token, options.tls_cert, options.tls_key, options.self_signed)
-    source = options.source if options.camera is None else f"camera:{options.camera}"
-    asked = " ".join(filter(None, (options.engine, options.precision)))
-    studio = Studio(
-        options.target,
-        source,
-        options.sessions,
-        not options.no_mark,
-        asked,
-        open_source,
-        ModelPool(lambda: _models(options)),
-    )
-    serve(studio, address)
+    parser.set_defaults(run=lambda options: serve_live(options, lambda: _models(options)))
 
 
 def _add_bench(subparsers: "Subparsers") -> None:
@@ -211,7 +159,6 @@ def _add_bench(subparsers: "Subparsers") -> None:
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--plot", type=Path, help="PNG file for a bar chart of the stages")
     parser.add_argument("--web", action="store_true", help="measure the live page in Chromium, from glass to glass")
-    parser.add_argument("--sessions", type=int, help="measure how many of so many people are served at 30 FPS")
     parser.set_defaults(run=_bench)
 
 
@@ -225,13 +172,8 @@ def _bench(options: argparse.Namespace) -> None:
             report.check_path(path, suffix)
     if not 0 < options.seconds <= 3600:
         raise InputError(f"--seconds {options.seconds:g} is out of range: more than 0 and at most 3600 is needed")
-    if options.web or options.sessions is not None:
-        if options.plot:
-            raise InputError("--plot draws the stages of a benchmark without --web or --sessions")
-        figures = _bench_web(options) if options.web else _bench_sessions(options)
-        if options.output:
-            report.write_report([figures], options.output)
-        print(json.dumps(figures, separators=(",", ":")))
+    if options.web:
+        _bench_web(options)
         return
     engines = (options.engine or "").split(",")
     runs = [_measure(options)] if len(engines) == 1 else [_measure_apart(options, engine) for engine in engines]
@@ -243,32 +185,21 @@ def _bench(options: argparse.Namespace) -> None:
     print(json.dumps(report.document(runs), separators=(",", ":")))
 
 
-def _bench_sessions(options: argparse.Namespace) -> dict[str, Any]:
-    from realtime.photo import load_photo
-    from realtime.sessions import measure_sessions, sentences
-    from realtime.sources import open_source
-
-    if not 1 <= options.sessions <= 256:
-        raise InputError(f"--sessions {options.sessions} is out of range: 1 to 256 is needed")
-    photo = load_photo(options.target)
-    with contextlib.ExitStack() as stack:
-        source = stack.enter_context(contextlib.closing(open_source(options.source))) if options.source else None
-        figures = measure_sessions(lambda: _models(options), photo, source, options.seconds, options.sessions)
-    print(sentences(figures))
-    return figures
-
-
-def _bench_web(options: argparse.Namespace) -> dict[str, Any]:
+def _bench_web(options: argparse.Namespace) -> None:
     """The live server is a process of its own, as it is in earnest."""
+    import json
     import signal
     import subprocess
     import tempfile
 
     from realtime.bench import render_clip
+    from realtime.report import write_report
     from realtime.sources import open_source
     from web.bench import find_browser, measure_page, write_clip
 
     find_browser()
+    if options.plot:
+        raise InputError("--plot draws the stages of a benchmark without --web")
     names = ("engine", "precision", "device", "threads", "bundle", "target")
     given = [f"--{name}={value}" for name in names if (value := getattr(options, name)) is not None]
     with tempfile.TemporaryDirectory(prefix="puppetcam-") as folder:
@@ -286,9 +217,12 @@ def _bench_web(options: argparse.Namespace) -> dict[str, Any]:
                 said = server.stdout.readline().split()
                 if not said:
                     sys.exit(server.wait())  # it has said why
-                return measure_page(said[3], server.pid, clip, options.seconds)
+                figures = measure_page(said[3], server.pid, clip, options.seconds)
             finally:
                 server.send_signal(signal.SIGINT)
+    if options.output:
+        write_report([figures], options.output)
+    print(json.dumps(figures, separators=(",", ":")))
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -399,6 +333,7 @@ def _evaluate_generator(options: argparse.Namespace) -> None:
 
 # Packages that an extra brings: the first part of a module's name, and the extra.
 EXTRAS = dict.fromkeys(["kornia", "lightning", "onnx", "scipy", "skimage", "tensorboard", "torch"], "train")
+EXTRAS["pyvirtualcam"] = "virtual-camera"
 
 
 def _parser() -> argparse.ArgumentParser:

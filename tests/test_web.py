@@ -5,20 +5,31 @@ import io
 import itertools
 import json
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import av
+import cv2
 import httpx
 import numpy as np
 import pytest
+import pyvirtualcam.camera
+from aioice import stun
 from PIL import Image as Pillow
 
 from realtime.bench import render_clip
+from realtime.camera import CameraSource
+from realtime.errors import InputError
 from realtime.photo import load_photo, portrait_path
 from tests.facemesh import FaceMeshModels
-from tests.webpeer import Camera, Image, Peer, Tone, live_server, peer
+from tests.test_web_virtualcam import MemoryDevice
+from tests.webpeer import RATE, Camera, Image, Peer, Tone, live_server, peer
 from web import clock
+from web.transport import configuration
+from web.virtualcam import VirtualCamera
+from web.voice import DelayedVoice
 
 CLIP = 40  # frames
 
@@ -113,6 +124,24 @@ def test_a_voice_comes_back_with_the_picture(address: str, clip: list[Image]) ->
     run(scene)
 
 
+def test_a_voice_never_comes_before_its_picture() -> None:
+    """However soon it is asked for, a frame is held back for the delay, which is the picture's."""
+
+    async def scene() -> None:
+        voice, tone = DelayedVoice(), Tone()
+        voice.delay = 0.3
+        listening = asyncio.create_task(voice.listen(tone))
+        started = time.monotonic()
+        frames = [await voice.recv() for _ in range(5)]
+        assert time.monotonic() - started >= voice.delay
+        assert [frame.pts for frame in frames] == [960 * index for index in range(5)]
+        voice.stop()
+        tone.stop()
+        await asyncio.gather(listening, return_exceptions=True)
+
+    run(scene)
+
+
 def test_a_strip_comes_back_and_the_camera_does_not(address: str, clip: list[Image]) -> None:
     async def scene() -> None:
         async with peer(address) as made:
@@ -166,6 +195,24 @@ def test_photos_and_settings_are_set_live(address: str, clip: list[Image]) -> No
             )
             assert (await made.ask(type="size", size=256))["type"] == "done"
             await made.until(lambda: max(made.frames[-1].width, made.frames[-1].height) == 256)
+
+    run(scene)
+
+
+def test_the_stream_goes_on_while_the_photo_is_switched(address: str) -> None:
+    async def scene() -> None:
+        async with peer(address) as made:
+            await made.connect()
+            await made.until(lambda: len(made.frames) > 5)
+            for name in ("collins", "hopper", "collins"):
+                before = made.frames[-1].width, made.frames[-1].height
+                assert (await made.ask(type="photo", id=name))["type"] == "done"
+                await made.until(lambda before=before: (made.frames[-1].width, made.frames[-1].height) != before)
+            stamps = [frame.pts for frame in made.frames]
+            assert stamps == sorted(set(stamps))  # the same stream, in which time goes on
+            shapes = [(frame.width, frame.height) for frame in made.frames]
+            assert len(list(itertools.groupby(shapes))) == 4  # from one photo to the next, and nothing between
+            assert made.connection.connectionState == "connected"
 
     run(scene)
 
@@ -336,3 +383,93 @@ def test_a_token_is_asked_for_everywhere_but_at_the_page(tmp_path: Path) -> None
 )
 def test_no_path_reaches_the_file_system(address: str, path: str) -> None:
     assert httpx.get(f"{address}{path}", trust_env=False, params={"session": "x"}).status_code == 404
+
+
+def test_the_servers_own_camera_drives_it(tmp_path: Path, clip: list[Image]) -> None:
+    """OpenCV opens a file as it opens a camera; at its end that camera is unplugged, and plugged in again."""
+    path = tmp_path / "camera.avi"
+    film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), RATE, clip[0].shape[1::-1])
+    for picture in clip:
+        film.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    film.release()
+    said: list[str] = []
+
+    def open_camera(name: str) -> CameraSource:
+        assert name == "camera:3"
+        return CameraSource(3, said.append, lambda _: cv2.VideoCapture(str(path)))
+
+    async def scene(address: str) -> None:
+        async with peer(address) as made:
+            await made.connect()
+            await made.until(lambda: any(one["type"] == "stats" and one["face"] == "tracked" for one in made.messages))
+            assert made.stats()["source"] == "camera:3"
+            await made.until(lambda: any("is back" in sentence for sentence in said))
+            before = len(made.frames)
+            await made.until(lambda: len(made.frames) > before)
+
+    with live_server(tmp_path, source="camera:3", open_source=open_camera) as address:
+        asyncio.run(scene(address))
+    assert "camera:3" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_virtual_camera_shows_the_first_persons_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pyvirtualcam.camera, "BACKENDS", {"memory": MemoryDevice})
+    with closing(VirtualCamera()) as camera:
+        device = MemoryDevice.made[-1]
+        device.free.release(1_000_000)
+
+        async def scene(address: str) -> None:
+            async with peer(address) as first, peer(address) as second:
+                await first.connect()
+                await first.until(lambda: len(device.seen) > 5 and len(first.frames) > 5)
+                await second.connect()
+                await second.until(lambda: len(second.frames) > 5)
+                shown = device.seen[-1]
+            result = first.pictures()[-1]
+            assert np.abs(shown[:, 640].astype(int).mean() - result[:, result.shape[1] // 2].mean()) < 12
+            await first.until(lambda: not device.seen[-1].any())  # nobody is there
+
+        with live_server(tmp_path, virtual_camera=camera) as address:
+            asyncio.run(scene(address))
+
+
+class _Stun(asyncio.DatagramProtocol):
+    """A STUN server (RFC 8489): tells who asks where they are."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+        asked = stun.parse_message(data)
+        answer = stun.Message(asked.message_method, stun.Class.RESPONSE, asked.transaction_id)
+        answer.attributes["XOR-MAPPED-ADDRESS"] = ("192.0.2.7", address[1])
+        self.asked += 1
+        self.transport.sendto(bytes(answer), address)  # type: ignore[attr-defined]
+
+
+def test_stun_and_turn_servers_are_the_environments(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        event_loop = asyncio.get_running_loop()
+        transport, server = await event_loop.create_datagram_endpoint(_Stun, ("127.0.0.1", 0))
+        where = f"stun:127.0.0.1:{transport.get_extra_info('sockname')[1]}"
+        monkeypatch.setenv("PUPPETCAM_STUN", where)
+        async with peer(address) as made:
+            answer = (await made.connect()).json()["sdp"]
+            assert server.asked > 0
+            assert "192.0.2.7" in answer  # what the server was told, it tells the page
+            await made.until(lambda: len(made.frames) > 2)
+        transport.close()
+        monkeypatch.setenv("PUPPETCAM_TURN", "turn:127.0.0.1:3478")
+        with pytest.raises(InputError, match="PUPPETCAM_TURN_USER"):
+            configuration()
+        monkeypatch.setenv("PUPPETCAM_TURN_USER", "me")
+        monkeypatch.setenv("PUPPETCAM_TURN_PASSWORD", "secret")
+        turn = {"urls": "turn:127.0.0.1:3478", "username": "me", "credential": "secret"}
+        about = await event_loop.run_in_executor(None, lambda: httpx.get(f"{address}/about", trust_env=False))
+        assert about.json()["iceServers"] == [{"urls": where}, turn]
+        assert vars(configuration().iceServers[1]).items() >= turn.items()
+
+    run(scene)

@@ -12,8 +12,8 @@ import pytest
 import run
 from realtime.errors import InputError
 from tests.webpeer import live_server
+from web.address import Address, listen
 from web.gate import make_certificate
-from web.serve import Address, listen
 
 ROOT = Path(run.__file__).parent
 

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from realtime.sources import open_source
 from tests.facemesh import FaceMeshModels
-from web.serve import listen
+from web.address import listen
+from web.feed import OpenSource
 from web.server import create_app
 from web.studio import ModelPool, Studio
+from web.virtualcam import VirtualCamera
 
 Image = NDArray[np.uint8]
 RATE = 20  # camera frames per second
@@ -37,9 +39,13 @@ def live_server(
     sessions: int = 2,
     token: str | None = None,
     mark: bool = True,
+    source: str = "motion:demo",
+    open_source: OpenSource = open_source,
+    virtual_camera: VirtualCamera | None = None,
 ) -> Iterator[str]:
     """The address of a server that runs in a thread, on FaceMesh models."""
-    studio = Studio("hopper", "motion:demo", sessions, mark, "", open_source, ModelPool(FaceMeshModels))
+    pool = ModelPool(FaceMeshModels)
+    studio = Studio("hopper", source, sessions, mark, "", open_source, pool, virtual_camera)
     socket = listen("127.0.0.1", port)
     servers: list[uvicorn.Server] = []
     files = certificate or (None, None)

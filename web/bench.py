@@ -32,7 +32,15 @@ FLAGS = (
 CLIP_RATE = 30  # frames per second
 PATIENCE = 60.0  # seconds that the page may take for a step
 SETTLE = 5.0  # seconds after the camera's start that are not measured
+SWITCHES = 6  # of the photo, at the end
 WINDOW = 30.0  # seconds at either end that drift is taken over; half of a shorter measurement
+# From a click on another photo to the first picture of it, in milliseconds; photos that ship differ in their shapes.
+SWITCH = """() => new Promise(resolve => {
+    const start = performance.now();
+    const shown = () => resolve(performance.now() - start);
+    document.querySelector("#result").addEventListener("resize", shown, { once: true });
+    document.querySelector("#gallery button[aria-pressed='false']").click();
+})"""
 
 
 def find_browser() -> str:
@@ -79,6 +87,7 @@ def measure_page(url: str, server: int, clip: Path, seconds: float) -> dict[str,
         first_result_s = time.monotonic() - started
         page.wait_for_timeout(SETTLE * 1000)
         figures = _follow(page, psutil.Process(server), seconds)
+        figures["photo_switch_ms"] = _switch(page)
         browser.close()
     return {**figures, "page_ready_s": round(page_ready_s, 2), "first_result_s": round(first_result_s, 2)}
 
@@ -130,6 +139,15 @@ def _follow(page: "Page", server: psutil.Process, seconds: float) -> dict[str, A
         "device": stats["device"],
         "seconds": seconds,
     }
+
+
+def _switch(page: "Page") -> dict[str, float]:
+    """Milliseconds from choosing another photo to seeing it."""
+    taken = []
+    for _ in range(SWITCHES):
+        taken.append(page.evaluate(SWITCH))
+        page.wait_for_timeout(500)
+    return {"median": round(float(np.median(taken)), 1), "worst": round(max(taken), 1)}
 
 
 def _spread(latencies: Sequence[float]) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 import { drawStrip, now, stripRows } from "./clock.js";
 
-const BUSY = 60, EASY = 40; // milliseconds that the server takes for a picture
+const RATES = [15, 20, 24, 30]; // pictures per second, from the fewest to the most that are sent
+const EARLY = 8; // milliseconds that a picture may come before it is due
 
 const REASONS = {
   NotAllowedError: "The browser may not use the camera: allow it beside the address, then start again",
@@ -20,8 +21,8 @@ export class Camera {
     this.context = this.canvas.getContext("2d", { alpha: false });
     this.ticker = new Worker("/ticker.js");
     this.ticker.onmessage = () => document.hidden && this.draw(now());
-    this.seen = 0;
-    this.every = 1;
+    this.rate = RATES.at(-1);
+    this.due = 0;
   }
 
   get isOn() {
@@ -61,15 +62,24 @@ export class Camera {
     });
   }
 
-  // Pictures that would only be dropped are not sent: every second one will do while the server takes so long.
+  // Pictures that would only be dropped are not sent: the server takes so many milliseconds for one.
   relieve(milliseconds) {
-    if (milliseconds > BUSY) this.every = 2;
-    if (milliseconds < EASY) this.every = 1;
+    const able = 1000 / milliseconds, step = RATES.indexOf(this.rate);
+    if (able < (RATES[step - 1] ?? 0)) this.rate = RATES[step - 1];
+    else if (able > 1.1 * this.rate) this.rate = RATES[step + 1] ?? this.rate;
+  }
+
+  // Whether it is time for another picture.
+  isDue() {
+    const late = performance.now() - this.due;
+    if (late < -EARLY) return false;
+    this.due += late > 100 ? late : 1000 / this.rate; // after a pause, time begins anew
+    return true;
   }
 
   draw(moment) {
     const { videoWidth: width, videoHeight: height } = this.video;
-    if (!this.sent || !width || this.seen++ % this.every) return;
+    if (!this.sent || !width || !this.isDue()) return;
     const rows = stripRows(height);
     if (this.canvas.width !== width || this.canvas.height !== height + rows) {
       this.canvas.width = width;

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 
 from realtime.mailbox import Mailbox
@@ -108,7 +109,7 @@ class Feed:
         self._last_pts = max(self._last_pts + 1, pts)
         self._index += 1
         if isinstance(image, np.ndarray) and self.mirror:
-            image = np.ascontiguousarray(image[:, ::-1])
+            image = np.asarray(cv2.flip(image, 1), np.uint8)
         return LiveFrame(
             image if isinstance(image, np.ndarray) else None,
             frame.points,

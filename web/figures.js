@@ -38,7 +38,8 @@ export function showStats(stats) {
   const shown = rate(measured.shown.filter(([time]) => moment - time < 2000));
   const ages = measured.ages.slice(-120).filter(([time]) => moment - time < 2000).map(([, age]) => age);
   const rows = {
-    "Frames per second": `${shown.toFixed(0)} shown, ${stats.fps.toFixed(0)} made`,
+    Shown: `${shown.toFixed(0)} per second`,
+    Made: `${stats.fps.toFixed(0)} per second`,
     "Glass to glass": ages.length ? `${middle(ages).toFixed(0)} ms` : "–",
     ...Object.fromEntries(Object.entries(STAGES).map(([name, label]) => [label, `${stats.stages[name].toFixed(1)} ms`])),
     "All stages": `${stats.stages.total.toFixed(1)} ms`,

@@ -3,6 +3,7 @@
 const ALIVE = 1000; // milliseconds between two signs of life
 const PATIENCE = 3000; // milliseconds that a broken connection may take to heal
 const RETRIES = [1, 2, 4, 8]; // seconds
+const BITRATE = 1e6; // bits per second of the camera's pictures: enough to find a face's points in
 
 const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 
@@ -15,7 +16,7 @@ export class Live {
   constructor(handlers) {
     this.handlers = handlers;
     this.session = "";
-    this.track = this.voice = null;
+    this.track = this.voice = this.heard = null;
     this.waiting = new Map();
     this.seq = 0;
     this.failures = 0;
@@ -31,11 +32,12 @@ export class Live {
   async connect() {
     this.drop();
     this.handlers.onState("connecting", "Connecting");
-    const peer = (this.peer = new RTCPeerConnection({ iceServers: this.handlers.iceServers() }));
+    let peer;
     try {
+      peer = this.peer = new RTCPeerConnection({ iceServers: this.handlers.iceServers() });
       await this.negotiate(peer);
     } catch (error) {
-      if (peer === this.peer) this.retry(error);
+      if (!peer || peer === this.peer) this.retry(error);
     }
   }
 
@@ -44,12 +46,13 @@ export class Live {
     this.voiceSender = peer.addTransceiver("audio", { direction: "sendrecv" }).sender;
     await this.sender.replaceTrack(this.track);
     await this.voiceSender.replaceTrack(this.voice);
-    const stream = new MediaStream();
-    peer.ontrack = event => {
-      event.receiver.jitterBufferTarget = 0;
-      event.receiver.playoutDelayHint = 0;
-      stream.addTrack(event.track);
-      if (event.track.kind === "video") this.handlers.onTrack(stream);
+    this.result = new MediaStream();
+    peer.ontrack = ({ receiver, track }) => {
+      receiver.jitterBufferTarget = receiver.playoutDelayHint = 0;
+      if (track.kind === "audio") this.heard = track;
+      else this.result.addTrack(track);
+      if (this.voice && this.heard) this.result.addTrack(this.heard);
+      if (track.kind === "video") this.handlers.onTrack(this.result);
     };
     this.channel = peer.createDataChannel("control");
     this.channel.onopen = () => peer === this.peer && this.opened();
@@ -68,6 +71,9 @@ export class Live {
     }
     this.session = answer.session;
     await peer.setRemoteDescription({ sdp: answer.sdp, type: answer.type });
+    const parameters = this.sender.getParameters();
+    for (const encoding of parameters.encodings) encoding.maxBitrate = BITRATE;
+    await this.sender.setParameters(parameters);
   }
 
   gathered(peer) {
@@ -104,7 +110,7 @@ export class Live {
   drop() {
     clearTimeout(this.timer);
     const peer = this.peer;
-    this.peer = this.channel = this.sender = this.voiceSender = null;
+    this.peer = this.channel = this.sender = this.voiceSender = this.heard = null;
     peer?.close();
     for (const { reject } of this.waiting.values()) reject(new Error("The connection broke"));
     this.waiting.clear();
@@ -148,6 +154,9 @@ export class Live {
   async sendVoice(track) {
     this.voice = track;
     await this.voiceSender?.replaceTrack(track);
+    // Silence that is played takes time, too.
+    if (track && this.heard) this.result.addTrack(this.heard);
+    else if (this.heard) this.result.removeTrack(this.heard);
   }
 
   async upload(photo) {

@@ -1,12 +1,12 @@
 // The page: its controls, and what they do.
 
 import { Camera } from "./camera.js";
-import { HIDDEN } from "./clock.js";
 import { drawOverlay, follow, showStats, warn } from "./figures.js";
 import { Live } from "./live.js";
 import { $, clearHint, guarded, hint, measured, show } from "./notice.js";
 import { Photos } from "./photos.js";
 import { GAINS, keep, kept, PRESETS, settings, SIZES } from "./settings.js";
+import { takeSnapshot } from "./snapshot.js";
 
 const wait = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 
@@ -93,7 +93,7 @@ function showCamera() {
 async function listCameras() {
   const cameras = await Camera.list();
   const options = cameras.map((device, i) => new Option(device.label || `camera ${i + 1}`, device.deviceId));
-  $("cameras").replaceChildren(new Option("the browser's choice", ""), ...options.filter(option => option.value));
+  $("cameras").replaceChildren(new Option("automatic", ""), ...options.filter(option => option.value));
   $("cameras").value = cameras.some(device => device.deviceId === kept.camera) ? kept.camera : "";
 }
 
@@ -189,9 +189,7 @@ function download(url, name) {
 async function snapshot() {
   const video = $("result");
   if (!video.videoWidth) throw new Error("There is no picture yet");
-  const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight - HIDDEN);
-  canvas.getContext("2d").drawImage(video, 0, 0);
-  const url = URL.createObjectURL(await canvas.convertToBlob());
+  const url = URL.createObjectURL(await takeSnapshot(video));
   download(url, "puppetcam-synthetic.png");
   await wait(1000);
   URL.revokeObjectURL(url);
@@ -277,6 +275,7 @@ async function open() {
   const known = about.motions.includes(about.source.replace("motion:", ""));
   $("source").append(...(known ? [] : [new Option(about.source, about.source)]), ...motions);
   Object.assign(photos, { portraits: about.portraits, target: about.target });
+  await guarded(() => photos.remember());
   photos.show();
   showControls();
   follow();

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from realtime.alignment import inverse, transform
@@ -74,6 +74,7 @@ class Performer:
         self._recorder: Recorder | None = None
         self._recording = threading.Lock()
         self._done: deque[tuple[float, dict[str, float]]] = deque(maxlen=120)
+        self._reformatter = VideoReformatter()  # whose tables are made once
         self._result: Result | None = None
         self._seen_size = (1, 1)
         self._slow_since: float | None = None
@@ -85,6 +86,7 @@ class Performer:
         except BaseException:
             studio.pool.give(self._models)
             raise
+        self._virtual_camera = studio.virtual_camera.take() if studio.virtual_camera else None
         self._loop = Loop(self.feed, self._puppet, self._show)
         self._loop.start()
 
@@ -146,10 +148,15 @@ class Performer:
         with self._recording:
             if self._recorder is not None:
                 self._recorder.put(image, frame.pts)
+        if self._virtual_camera:
+            self._virtual_camera.put(image)
         if self._strip:
             image = clock.append(image, frame.clock)
-        picture = av.VideoFrame.from_ndarray(image, "rgb24").reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG
+        picture = self._reformatter.reformat(
+            av.VideoFrame.from_ndarray(image, "rgb24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU601,
+            dst_color_range=ColorRange.MPEG,
         )
         picture.pts, picture.time_base = frame.pts, frame.time_base
         self._track.put(picture)
@@ -220,5 +227,7 @@ class Performer:
             recorder, self._recorder = self._recorder, None
             if recorder is not None:
                 recorder.abandon()
+            if self._virtual_camera:
+                self._virtual_camera.give()
             self._puppet.close()
             self._studio.pool.give(self._models)

@@ -1,5 +1,6 @@
-// The gallery: portraits that ship, and a person's own photos, which stay in this page's memory.
+// The gallery: portraits that ship, and a person's own photos.
 
+import { forgetPhoto, keepPhoto, keptPhotos } from "./album.js";
 import { Refusal } from "./live.js";
 import { $, guarded } from "./notice.js";
 import { keep, kept } from "./settings.js";
@@ -31,6 +32,11 @@ export class Photos {
     return kept.photo || this.target;
   }
 
+  // Those of earlier visits.
+  async remember() {
+    for (const [name, blob] of await keptPhotos()) this.own.set(name, { blob, url: URL.createObjectURL(blob), id: "" });
+  }
+
   // After a new connection the server knows none of them.
   async resume() {
     for (const photo of this.own.values()) photo.id = "";
@@ -52,11 +58,20 @@ export class Photos {
   }
 
   refuse(name, reason) {
+    guarded(() => this.forget(name));
+    $("reason").textContent = reason;
+    $("refused").showModal();
+  }
+
+  // Have neither the browser nor the page know a photo any more; the server forgets it with the session.
+  async forget(name) {
     URL.revokeObjectURL(this.own.get(name)?.url);
     this.own.delete(name);
     this.show();
-    $("reason").textContent = reason;
-    $("refused").showModal();
+    await forgetPhoto(name);
+    if (kept.photo !== name) return;
+    keep({ photo: "" });
+    await this.use(this.target || this.portraits[0]);
   }
 
   next() {
@@ -69,9 +84,10 @@ export class Photos {
     if (!kept.consent && !(await askConsent())) return;
     keep({ consent: true });
     for (const blob of pictures) {
-      const name = `own ${blob.name} ${Date.now()} ${this.own.size}`;
+      const name = `${Date.now()} ${this.own.size}`;
       this.own.set(name, { blob, url: URL.createObjectURL(blob), id: "" });
       await this.use(name);
+      if (this.own.has(name)) await keepPhoto(name, blob);
     }
   }
 
@@ -79,8 +95,18 @@ export class Photos {
     const add = Object.assign(document.createElement("button"), { type: "button", textContent: "Add a photo" });
     add.onclick = () => $("file").click();
     const shipped = this.portraits.map(name => this.button(name, `/portraits/${name}`, `Portrait: ${name}`));
-    const added = [...this.own].map(([name, { url }], i) => this.button(name, url, `Your photo ${i + 1}`));
+    const added = [...this.own].map(([name, { url }], i) => this.framed(name, url, `Your photo ${i + 1}`));
     $("gallery").replaceChildren(...shipped, ...added, add);
+  }
+
+  // A photo that can be removed.
+  framed(name, url, label) {
+    const frame = Object.assign(document.createElement("div"), { className: "own" });
+    const text = `Remove ${label.toLowerCase()}`;
+    const remove = Object.assign(document.createElement("button"), { type: "button", textContent: "×", title: text, ariaLabel: text });
+    remove.onclick = () => guarded(() => this.forget(name));
+    frame.append(this.button(name, url, label), remove);
+    return frame;
   }
 
   button(name, url, label) {

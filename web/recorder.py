@@ -17,7 +17,7 @@ Image = NDArray[np.uint8]
 LONGEST = 600  # seconds
 
 
-def _placed(image: Image, size: tuple[int, int]) -> Image:
+def placed(image: Image, size: tuple[int, int]) -> Image:
     """An RGB picture, as large as fits into (width, height), in the middle of black."""
     height, width = image.shape[:2]
     if (width, height) == size:
@@ -80,7 +80,7 @@ class Recorder:
             with Movie(self.path, size, Fraction(30), self._time_base) as movie:
                 item: tuple[Image, int] | None = first
                 while item is not None and (item[1] - start) * self._time_base < LONGEST:
-                    movie.write(_placed(item[0], size), item[1] - start)
+                    movie.write(placed(item[0], size), item[1] - start)
                     self._written += 1
                     item = self._pictures.get()
                 movie.finish()

@@ -1,11 +1,10 @@
-"""From the command line's choices to a server that runs: address, token, certificate."""
+"""From choices to a server that runs: address, token, certificate."""
 
 import asyncio
 import secrets
 import socket
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -13,53 +12,19 @@ import uvicorn
 from realtime.errors import InputError
 from realtime.photo import load_photo
 from realtime.puppet import Puppet
-from web.gate import LOOPBACK, is_loopback, make_certificate
+from web.address import LOOPBACK, Address, is_loopback, listen
+from web.gate import make_certificate
 from web.server import create_app
 from web.studio import Studio
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where the server listens, and who may come. Raises InputError for what would be unsafe or cannot be."""
-
-    host: str = "127.0.0.1"
-    port: int = 7860
-    token: str | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    self_signed: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise InputError(f"port {self.port} is out of range: a number from 0 to 65535 is needed")
-        if (self.certificate is None) != (self.key is None):
-            raise InputError("--tls-cert and --tls-key belong together: give both or neither")
-        for path in (self.certificate, self.key):
-            if path is not None and not path.is_file():
-                raise InputError(f"{path} does not exist: a PEM file is needed")
-        if not (is_loopback(self.host) or self.secure):
-            raise InputError(
-                f"listening on {self.host} needs TLS, because browsers give the camera only to secure pages: "
-                "add --self-signed, or --tls-cert and --tls-key"
-            )
-
-    @property
-    def secure(self) -> bool:
-        return self.self_signed or self.certificate is not None
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises InputError when the address cannot be had."""
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError) as error:
-        raise InputError(f"the server cannot listen on {host}:{port}: {error}: choose another --port") from error
+from web.transport import ice_servers
+from web.virtualcam import VirtualCamera
 
 
 def _check(studio: Studio) -> None:
-    """Raise InputError for a target or a source that cannot be used, before anybody connects."""
+    """Raise InputError for what cannot be used, before anybody connects."""
     if studio.sessions < 1:
         raise InputError(f"--sessions {studio.sessions} is too few: 1 or more is needed")
+    ice_servers()
     studio.open_source(studio.source).close()
     models = studio.pool.take()  # and the first visitor need not wait for them
     try:
@@ -71,13 +36,15 @@ def _check(studio: Studio) -> None:
 class _Server(uvicorn.Server):
     """Says where the page is, once it is there."""
 
-    def __init__(self, config: uvicorn.Config, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, url: str, virtual_camera: VirtualCamera | None) -> None:
         super().__init__(config)
-        self._url = url
+        self._url, self._virtual_camera = url, virtual_camera
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         print(f"Puppetcam is at {self._url} and ends with Ctrl-C", flush=True)
+        if self._virtual_camera:
+            print(f"The first person's result goes to the virtual camera {self._virtual_camera.name}, too", flush=True)
 
 
 def serve(studio: Studio, address: Address) -> None:
@@ -102,7 +69,7 @@ def serve(studio: Studio, address: Address) -> None:
             config = uvicorn.Config(
                 app, log_level="warning", ssl_certfile=certificate, ssl_keyfile=key, timeout_graceful_shutdown=3
             )
-            await _Server(config, url).serve([listening])
+            await _Server(config, url, studio.virtual_camera).serve([listening])
 
         # Models are closed last: OpenVINO takes the stack that signals are handled on with it, and uvicorn raises the
         # signal that ended it once more.

@@ -31,7 +31,8 @@ from web.voice import DelayedVoice
 Image = NDArray[np.uint8]
 Message = dict[str, Any]
 
-STATISTICS = 0.25  # seconds between two reports to the page
+STATISTICS = 0.5  # seconds between two reports to the page
+OVERLAY = 0.06  # seconds between two overlays
 SILENCE = 4.0  # seconds without a word from the page, after which it is gone
 ARRIVAL = 15.0  # seconds that a page has to connect
 PHOTOS = 24  # of a person's own, kept in memory
@@ -192,10 +193,10 @@ class Session:
             if self._channel and self._channel.bufferedAmount < BACKLOG:
                 if self._overlay:
                     self._send({"type": "overlay", **performer.overlay()})
-                if tick % 4 == 0:
+                if tick % round(STATISTICS / OVERLAY) == 0:
                     self._send({"type": "stats", **performer.figures()})
             tick += 1
-            await asyncio.sleep(STATISTICS / 4)
+            await asyncio.sleep(OVERLAY)
         self.shut()
 
     async def _answer(self, text: str | bytes) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from realtime.puppet import Models
 from web.feed import OpenSource
+from web.virtualcam import VirtualCamera
 
 LoadModels = Callable[[], Models]
 
@@ -14,7 +15,8 @@ LoadModels = Callable[[], Models]
 class Studio:
     """target: the photo a session begins with, a path or a portrait's name; source: what drives it until the browser's
     camera does; sessions: how many people at once; mark: whether results carry the word "synthetic"; asked: the engine
-    and precision the operator asked for, empty for the best."""
+    and precision the operator asked for, empty for the best; virtual_camera: where the first person's result goes, too.
+    """
 
     target: str
     source: str
@@ -23,6 +25,7 @@ class Studio:
     asked: str
     open_source: OpenSource
     pool: "ModelPool"
+    virtual_camera: VirtualCamera | None = None
 
 
 class ModelPool:

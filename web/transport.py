@@ -7,12 +7,11 @@ import os
 import aiortc.rtcrtpreceiver
 import av
 from aiortc import RTCConfiguration, RTCIceServer
-from aiortc.codecs import h264, vpx
 from aiortc.jitterbuffer import JitterBuffer, JitterFrame
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-START_BITRATE = 3_000_000  # bits per second: 512x512 at 25 to 30 FPS without blocks
-MOST_BITRATE = 8_000_000
+from realtime.errors import InputError
+from web.encoders import prepare_encoders
 
 logging.getLogger("aiortc").setLevel(logging.ERROR)  # a lost packet is no news
 
@@ -43,9 +42,8 @@ class _EarlyJitterBuffer(JitterBuffer):
 
 
 def prepare_aiortc() -> None:
-    """Set the bounds that aiortc keeps in its modules."""
-    for codec in (vpx, h264):
-        vars(codec).update(DEFAULT_BITRATE=START_BITRATE, MAX_BITRATE=MOST_BITRATE)
+    """Put what aiortc should use into its modules."""
+    prepare_encoders()
     aiortc.rtcrtpreceiver.JitterBuffer = _EarlyJitterBuffer  # type: ignore[attr-defined]
 
 
@@ -53,13 +51,15 @@ def ice_servers() -> list[dict[str, str]]:
     """The STUN and TURN servers of the environment, as browsers take them; none unless named.
 
     PUPPETCAM_STUN: stun:host:port. PUPPETCAM_TURN: turn:host:port, with PUPPETCAM_TURN_USER and
-    PUPPETCAM_TURN_PASSWORD.
+    PUPPETCAM_TURN_PASSWORD. Raises InputError where these two are missing, because browsers insist.
     """
     servers = []
     if stun := os.environ.get("PUPPETCAM_STUN"):
         servers.append({"urls": stun})
     if turn := os.environ.get("PUPPETCAM_TURN"):
         user, password = (os.environ.get(f"PUPPETCAM_TURN_{name}", "") for name in ("USER", "PASSWORD"))
+        if not (user and password):
+            raise InputError("PUPPETCAM_TURN needs PUPPETCAM_TURN_USER and PUPPETCAM_TURN_PASSWORD beside it")
         servers.append({"urls": turn, "username": user, "credential": password})
     return servers
 

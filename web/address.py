@@ -1,0 +1,51 @@
+"""Where the server listens, and what that takes. Imports little, so that what is wrong is said at once."""
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from realtime.errors import InputError
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def is_loopback(host: str) -> bool:
+    return host in LOOPBACK
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server listens, and who may come. Raises InputError for what would be unsafe or cannot be."""
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    token: str | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    self_signed: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise InputError(f"port {self.port} is out of range: a number from 0 to 65535 is needed")
+        if (self.certificate is None) != (self.key is None):
+            raise InputError("--tls-cert and --tls-key belong together: give both or neither")
+        for path in (self.certificate, self.key):
+            if path is not None and not path.is_file():
+                raise InputError(f"{path} does not exist: a PEM file is needed")
+        if not (is_loopback(self.host) or self.secure):
+            raise InputError(
+                f"listening on {self.host} needs TLS, because browsers give the camera only to secure pages: "
+                "add --self-signed, or --tls-cert and --tls-key"
+            )
+
+    @property
+    def secure(self) -> bool:
+        return self.self_signed or self.certificate is not None
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises InputError when the address cannot be had."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"the server cannot listen on {host}:{port}: {error}: choose another --port") from error
