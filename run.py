@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 # Between two small products OpenBLAS's threads wait by spinning, which takes a core from whoever needs it.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when NumPy is imported
 
-from engines.bundle import EngineError, default_bundle, load_bundle
+from engines.bundle import Bundle, EngineError, default_bundle, load_bundle
 from engines.load import ENGINES
 from realtime.errors import InputError
 from trainer.commandline import add_export, add_train
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--engine", help=f"one of {', '.join(ENGINES)}; the best one present if not given")
-    parser.add_argument("--precision", help="f32, bf16 or f16; the fastest the device runs natively if not given")
+    parser.add_argument("--engine", help=f"one of {', '.join(ENGINES)}; the best one here if not given")
+    parser.add_argument(
+        "--precision",
+        help="f32, bf16 or f16 (fp32 and fp16 do, too); the fastest the device runs natively if not given",
+    )
     parser.add_argument("--device", help="where to run, as `info` names it; the engine's own choice if not given")
     parser.add_argument(
         "--threads", type=int, help="processor threads of the models; one per physical core if not given"
@@ -51,9 +54,32 @@ def _add_build(subparsers: "Subparsers") -> None:
 
 def _build(options: argparse.Namespace) -> None:
     from engines.cache import cache_folder
+    from engines.load import build_models, is_half
 
-    _models(options, say=print).close()
+    bundle = load_bundle(options.bundle) if options.bundle else default_bundle()
+    build_models(options.engine, options.precision, bundle, options.device, options.threads, print)
     print(f"compiled models live in {cache_folder()}")
+    if options.engine == "tensorrt" and is_half(options.precision):
+        _print_error(options, bundle)
+
+
+def _print_error(options: argparse.Namespace, bundle: Bundle) -> None:
+    """What half precision costs, on real faces: PyTorch rounds every value as a card does."""
+    from importlib.util import find_spec
+
+    from engines.load import load_models
+    from realtime.parity import difference, portrait_faces, sentence
+
+    if find_spec("torch") is None:
+        print("what half precision costs is measured with PyTorch, which is not here: pip install 'puppetcam[train]'")
+        return
+    with contextlib.ExitStack() as stack:
+        asked = (options.precision or "f16", "f32")
+        half, full = (
+            stack.enter_context(contextlib.closing(load_models("torch", precision, bundle, "cpu", options.threads)))
+            for precision in asked
+        )
+        print(f"{half.precision} against f32: {sentence(difference(half, full, list(portrait_faces(full))))}")
 
 
 def _add_info(subparsers: "Subparsers") -> None:
@@ -159,6 +185,7 @@ def _add_bench(subparsers: "Subparsers") -> None:
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--plot", type=Path, help="PNG file for a bar chart of the stages")
     parser.add_argument("--web", action="store_true", help="measure the live page in Chromium, from glass to glass")
+    parser.add_argument("--sessions", type=int, help="measure how many of so many people are served at 30 FPS")
     parser.set_defaults(run=_bench)
 
 
@@ -172,8 +199,13 @@ def _bench(options: argparse.Namespace) -> None:
             report.check_path(path, suffix)
     if not 0 < options.seconds <= 3600:
         raise InputError(f"--seconds {options.seconds:g} is out of range: more than 0 and at most 3600 is needed")
-    if options.web:
-        _bench_web(options)
+    if options.web or options.sessions is not None:
+        if options.plot:
+            raise InputError("--plot draws the stages of a benchmark without --web or --sessions")
+        figures = _bench_web(options) if options.web else _bench_sessions(options)
+        if options.output:
+            report.write_report([figures], options.output)
+        print(json.dumps(figures, separators=(",", ":")))
         return
     engines = (options.engine or "").split(",")
     runs = [_measure(options)] if len(engines) == 1 else [_measure_apart(options, engine) for engine in engines]
@@ -185,21 +217,32 @@ def _bench(options: argparse.Namespace) -> None:
     print(json.dumps(report.document(runs), separators=(",", ":")))
 
 
-def _bench_web(options: argparse.Namespace) -> None:
+def _bench_sessions(options: argparse.Namespace) -> dict[str, Any]:
+    from realtime.photo import load_photo
+    from realtime.sessions import measure_sessions, sentences
+    from realtime.sources import open_source
+
+    if not 1 <= options.sessions <= 256:
+        raise InputError(f"--sessions {options.sessions} is out of range: 1 to 256 is needed")
+    photo = load_photo(options.target)
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(contextlib.closing(open_source(options.source))) if options.source else None
+        figures = measure_sessions(lambda: _models(options), photo, source, options.seconds, options.sessions)
+    print(sentences(figures))
+    return figures
+
+
+def _bench_web(options: argparse.Namespace) -> dict[str, Any]:
     """The live server is a process of its own, as it is in earnest."""
-    import json
     import signal
     import subprocess
     import tempfile
 
     from realtime.bench import render_clip
-    from realtime.report import write_report
     from realtime.sources import open_source
     from web.bench import find_browser, measure_page, write_clip
 
     find_browser()
-    if options.plot:
-        raise InputError("--plot draws the stages of a benchmark without --web")
     names = ("engine", "precision", "device", "threads", "bundle", "target")
     given = [f"--{name}={value}" for name in names if (value := getattr(options, name)) is not None]
     with tempfile.TemporaryDirectory(prefix="puppetcam-") as folder:
@@ -217,12 +260,9 @@ def _bench_web(options: argparse.Namespace) -> None:
                 said = server.stdout.readline().split()
                 if not said:
                     sys.exit(server.wait())  # it has said why
-                figures = measure_page(said[3], server.pid, clip, options.seconds)
+                return measure_page(said[3], server.pid, clip, options.seconds)
             finally:
                 server.send_signal(signal.SIGINT)
-    if options.output:
-        write_report([figures], options.output)
-    print(json.dumps(figures, separators=(",", ":")))
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
