@@ -6,13 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 import run
 from realtime.errors import InputError
-from realtime.landmarks import FACEMESH, pupil_distance
+from realtime.landmarks import FACEMESH, WFLW98, pupil_distance
 from realtime.photo import PORTRAITS, load_photo
+from tests.clips import portrait, write_clip
+from trainer import wflw
 from trainer.commandline import parse_skips
 from trainer.data import Pictures, held_out
 from trainer.metrics import error_percent
@@ -157,3 +160,119 @@ def test_without_torch_the_extra_is_named(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "puppetcam: torch is not installed: pip install 'puppetcam[train]'\n"
+
+
+def wflw_line(name: str, points: np.ndarray) -> str:
+    places = " ".join(f"{value:.3f}" for value in points.reshape(-1))
+    x, y = points.min(0), points.max(0)
+    return f"{places} {x[0]:.0f} {x[1]:.0f} {y[0]:.0f} {y[1]:.0f} 0 0 0 0 0 0 {name}\n"
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """WFLW in small: a portrait to train on, the other as the test list, and one of nobody whose points are placed."""
+    root = tmp_path / "WFLW"
+    lists, images = root / wflw.LISTS, root / wflw.IMAGES / "0--Parade"
+    lists.mkdir(parents=True)
+    images.mkdir(parents=True)
+    lines = {}
+    teacher = Teacher(video=False)
+    for name in ("hopper", "collins"):
+        shutil.copy(PORTRAITS / f"{name}.jpg", images)
+        mesh = teacher(load_photo(name))
+        assert mesh is not None
+        points = np.full((98, 2), mesh[1, :2], np.float32)  # the rest of the 98 anywhere: at the nose
+        points[WFLW98] = mesh[FACEMESH, :2] + [3, 0]
+        lines[name] = wflw_line(f"0--Parade/{name}.jpg", points)
+    teacher.close()
+    cv2.imwrite(str(images / "nobody.png"), np.full((800, 800, 3), 128, np.uint8))
+    (lists / "list_98pt_rect_attr_train.txt").write_text(lines["hopper"] + wflw_line("0--Parade/nobody.png", points))
+    (lists / "list_98pt_rect_attr_test.txt").write_text(lines["collins"])
+    return root
+
+
+def test_the_released_wflw_is_reduced_to_56_points(release: Path, tmp_path: Path) -> None:
+    output = tmp_path / "data.npz"
+    assert run.main(["train", "prepare", "--data", str(release.parent), "--output", str(output)]) == 0
+    pictures = Pictures(output)
+    people = ["WFLW test/0--Parade/collins", "WFLW/0--Parade/hopper", "WFLW/0--Parade/nobody"]
+    assert list(pictures.persons) == people  # their pictures are not taken a second time, as pictures of a folder
+    assert pictures.validation[0]
+    assert not np.isnan(pictures.hand).any()
+    assert np.array_equal(pictures.points, pictures.hand)
+    for index in range(2):  # where the teacher sees the face, the points are its own and three pixels of the photo off
+        off = pictures.hand[index] - pictures.mesh[index, FACEMESH, :2]
+        scale = pupil_distance(pictures.hand[index]) / 64
+        assert 0 < off.mean(0)[0] / scale < 4
+        assert error_percent(pictures.hand[None, index], pictures.mesh[None, index, FACEMESH, :2])[0] < 8
+    assert not pictures.mesh[2].any()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda line: line.rsplit(maxsplit=8)[0], "train.txt, line 2: 207 values are needed"),
+        (lambda line: "left" + line[3:], "train.txt, line 2: the first 196 values should be numbers"),
+        (lambda line: line.replace("nobody", "anybody"), "train.txt, line 2: there is no picture"),
+        (lambda line: "7 " * 196 + "0 " * 10 + "0--Parade/nobody.png", "line 2: the 98 points should be of a face"),
+    ],
+)
+def test_a_broken_line_of_wflw_is_named(spoil, message: str, release: Path, tmp_path: Path) -> None:
+    path = release / wflw.LISTS / "list_98pt_rect_attr_train.txt"
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{spoil(second)}\n")
+    with pytest.raises(InputError) as raised:
+        prepare(release, tmp_path / "data.npz")
+    assert message in str(raised.value)
+    assert not (tmp_path / "data.npz").exists()
+
+
+class KilledError(Exception):
+    """The sudden end of `prepare`."""
+
+
+def test_a_killed_prepare_labels_nothing_twice(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, output = tmp_path / "whole.npz", tmp_path / "data.npz"
+    prepare(folder, whole)
+    seen = []
+    look = Teacher.__call__
+
+    def counted(teacher: Teacher, image: np.ndarray) -> np.ndarray | None:
+        seen.append(image.shape)
+        if len(seen) == 2:
+            raise KilledError
+        return look(teacher, image)
+
+    monkeypatch.setattr(Teacher, "__call__", counted)
+    with pytest.raises(KilledError):
+        prepare(folder, output)
+    assert not output.exists()
+    prepare(folder, output)
+    assert len(seen) == 3  # two pictures, one of which was begun twice
+    prepare(folder, output)
+    assert len(seen) == 3  # nothing is labelled again
+    with np.load(whole) as a, np.load(output) as b:
+        assert a.files == b.files
+        assert all(np.array_equal(a[name], b[name], equal_nan=name == "hand") for name in a.files)
+    points = folder / "stills" / "points.csv"
+    kept = points.read_text()
+    points.write_text(kept.replace("hopper.jpg,0,", "hopper.jpg,0,1"))
+    prepare(folder, output)
+    points.write_text(kept)
+    assert len(seen) == 4  # a picture whose points are other ones is another picture
+
+
+def test_a_clip_is_one_person_under_one_crop(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    write_clip(data / "talk.mp4", [portrait(shift=4 * index) for index in range(4)])
+    prepare(data, tmp_path / "data.npz")
+    pictures = Pictures(tmp_path / "data.npz")
+    assert list(pictures.names) == [f"talk.mp4:{index}" for index in range(4)]
+    assert set(pictures.persons) == set(pictures.clips) == {"talk"}
+    across = np.diff(pictures.points.mean(1), axis=0)
+    assert (across[:, 0] > 1).all()  # the face moves in the crop, as it does in the clip
+    (data / "more").mkdir()
+    shutil.copy(data / "talk.mp4", data / "more" / "talk.mov")
+    with pytest.raises(InputError, match="would be one clip"):
+        prepare(data, tmp_path / "data.npz")

@@ -3,12 +3,20 @@
 Each picture is cut like the live crop (realtime.alignment) with a margin around it, so that augmentation can shift and
 turn it. MediaPipe FaceMesh labels it (the teacher); hand-placed points take precedence where they exist, and the
 teacher's mean deviation from them is taken out of every other label.
+
+What a picture, a clip or an annotated face becomes is kept beside the output, so that a second run, or one after a
+kill, labels only what is new.
 """
 
 import csv
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -17,18 +25,23 @@ from tqdm import tqdm
 
 from realtime.alignment import TEMPLATE, cut, similarity, transform
 from realtime.errors import InputError
-from realtime.landmarks import CROP_SIZE, FACEMESH, five_points
+from realtime.landmarks import CROP_SIZE, FACEMESH, five_points, pupil_distance
+from trainer import wflw
 
 MARGIN = 32  # pixels around the 256x256 crop
 PICTURE_SIZE = CROP_SIZE + 2 * MARGIN
-JPEG_QUALITY = 88
+WEBP_QUALITY = 90  # as near to the picture as JPEG at quality 88, which takes a third more room (docs/training.md)
+SAME_FACE = 0.2  # pupil distances: the teacher's points farther off than that are of another face
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 CLIPS = {".mp4", ".mpg", ".mov", ".avi", ".mkv", ".webm", ".m4v"}
 
 
 @dataclass
 class Picture:
-    """One labelled picture: RGB uint8, (478, 3) mesh in its pixels, who it shows and which clip it is a frame of."""
+    """One labelled picture: RGB uint8, (478, 3) mesh in its pixels, who it shows and which clip it is a frame of.
+
+    A mesh of zeros: the teacher did not see the face, which then has all its points placed by hand.
+    """
 
     image: np.ndarray
     mesh: np.ndarray
@@ -42,9 +55,13 @@ class Teacher:
     """MediaPipe FaceMesh with attention (the release that carries its models): pictures -> 478 points."""
 
     def __init__(self, video: bool) -> None:
+        self._video = video
+
+    @cached_property
+    def _mesh(self) -> Any:
         from mediapipe.python.solutions.face_mesh import FaceMesh
 
-        self._mesh = FaceMesh(static_image_mode=not video, max_num_faces=1, refine_landmarks=True)
+        return FaceMesh(static_image_mode=not self._video, max_num_faces=1, refine_landmarks=True)
 
     def __call__(self, image: np.ndarray) -> np.ndarray | None:
         found = self._mesh.process(image).multi_face_landmarks
@@ -55,7 +72,8 @@ class Teacher:
         return points * np.array([width, height, width], np.float32) - np.array([0.5, 0.5, 0], np.float32)
 
     def close(self) -> None:
-        self._mesh.close()
+        if "_mesh" in self.__dict__:
+            self._mesh.close()
 
 
 def align(image: np.ndarray, mesh: np.ndarray, five: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -80,24 +98,35 @@ def usable(mesh: np.ndarray) -> bool:
     return bool(0.4 < ratio < 2.5)
 
 
-def stills(folder: Path, teacher: Teacher) -> Iterator[Picture]:
-    """Every picture below a folder with one usable face. The person is the file name up to its first underscore."""
-    hand = hand_points(folder / "points.csv")
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES):
-        image = _read(path)
-        mesh = teacher(image)
-        if mesh is None or not usable(mesh):
-            continue
-        aligned, moved, matrix = align(image, mesh, five_points(mesh[FACEMESH, :2]))
-        picture = Picture(aligned, moved, path.name, f"{path.parent.name}/{path.stem.split('_')[0]}", "")
-        if path.name in hand:
-            picture.hand = transform(hand[path.name], matrix)
-        yield picture
+def still(path: Path, teacher: Teacher, hand: np.ndarray | None = None) -> Iterator[Picture]:
+    """A picture, if it shows a usable face; `hand`: its (56, 2) hand-placed points. The person is the file name up to
+    its first underscore."""
+    image = _read(path)
+    mesh = teacher(image)
+    if mesh is None or not usable(mesh):
+        return
+    aligned, moved, matrix = align(image, mesh, five_points(mesh[FACEMESH, :2]))
+    placed = None if hand is None else transform(hand, matrix)
+    yield Picture(aligned, moved, path.name, f"{path.parent.name}/{path.stem.split('_')[0]}", "", placed)
 
 
-def frames(path: Path, teacher: Teacher) -> Iterator[Picture]:
+def annotated(face: wflw.Face, teacher: Teacher) -> Iterator[Picture]:
+    """A face of WFLW in its picture, whether or not the teacher sees it, too."""
+    matrix = similarity(five_points(face.points), TEMPLATE + MARGIN)
+    aligned, hand = cut(_read(face.picture), matrix, PICTURE_SIZE), transform(face.points, matrix)
+    mesh = teacher(aligned)
+    if mesh is not None:
+        off = np.linalg.norm(mesh[FACEMESH, :2] - hand, axis=1).mean() / pupil_distance(hand)
+        if off > SAME_FACE or not usable(mesh):
+            mesh = None
+    blank = np.zeros((478, 3), np.float32)
+    yield Picture(aligned, blank if mesh is None else mesh, face.picture.name, face.person, "", hand)
+
+
+def frames(path: Path) -> Iterator[Picture]:
     """A clip's frames, all under the crop of its first face, so that head motion stays in the landmarks."""
     first = None
+    teacher = Teacher(video=True)
     for index, image in enumerate(_decoded(path)):
         mesh = teacher(image)
         if mesh is None:
@@ -106,6 +135,7 @@ def frames(path: Path, teacher: Teacher) -> Iterator[Picture]:
             first = five_points(mesh[FACEMESH, :2])
         aligned, moved, _ = align(image, mesh, first)
         yield Picture(aligned, moved, f"{path.name}:{index}", path.stem, path.stem)
+    teacher.close()
 
 
 def _decoded(path: Path) -> Iterator[np.ndarray]:
@@ -142,47 +172,112 @@ LONDON189 = (
 )
 
 
-def prepare(data: Path, output: Path) -> None:
-    """Label and align everything below `data` (pictures and clips) and write it as one npz file.
+class Source(NamedTuple):
+    """A file, what else its labels depend on, and the pictures it becomes."""
 
+    path: Path
+    detail: bytes
+    pictures: Callable[[], Iterable[Picture]]
+
+
+def sources(data: Path, teacher: Teacher) -> list[Source]:
+    """Everything below a folder: the faces of WFLW where it is laid out as released, other pictures, and clips.
+
+    Raises InputError, naming file and line, for lists that are not as they should be.
+    """
+    released = wflw.releases(data)
+    faces = [face for root in released for face in wflw.faces(root)]
+    found = [Source(face.picture, face.line.encode(), partial(annotated, face, teacher)) for face in faces]
+    images = [root / wflw.IMAGES for root in released]
+    files = sorted(p for p in data.rglob("*") if not any(p.is_relative_to(folder) for folder in images))
+    pictures = [p for p in files if p.suffix.lower() in PICTURES]
+    hand = {folder: hand_points(folder / "points.csv") for folder in {p.parent for p in pictures}}
+    for path in pictures:
+        placed = hand[path.parent].get(path.name)
+        detail = b"" if placed is None else placed.tobytes()
+        found.append(Source(path, detail, partial(still, path, teacher, placed)))
+    clips = [p for p in files if p.suffix.lower() in CLIPS]
+    for path in clips:
+        if (twin := next(p for p in clips if p.stem == path.stem)) is not path:
+            raise InputError(f"{path} and {twin} would be one clip: rename one of them")
+        found.append(Source(path, b"", partial(frames, path)))
+    return found
+
+
+def prepare(data: Path, output: Path) -> None:
+    """Label and align everything below `data` and write it as one npz file, which trainer.data reads.
+
+    A folder beside it, OUTPUT.parts, keeps what each file became: killed at any moment, it goes on where it was.
     Raises InputError, naming the file, for one that cannot be read and where there is no usable face at all.
     """
     if not data.is_dir():
         raise InputError(f"there is no folder {data} to prepare")
     if output.suffix != ".npz":
         raise InputError(f"the output should be an .npz file, not {output}")
-    pictures: list[Picture] = []
-    folders = sorted({p.parent for p in data.rglob("*") if p.suffix.lower() in PICTURES})
-    still_teacher = Teacher(video=False)
-    for folder in folders:
-        pictures += tqdm(stills(folder, still_teacher), desc=folder.name, unit=" pictures")
-    still_teacher.close()
-    for path in sorted(p for p in data.rglob("*") if p.suffix.lower() in CLIPS):
-        teacher = Teacher(video=True)
-        pictures += tqdm(frames(path, teacher), desc=path.name, unit=" frames")
-        teacher.close()
-    if not pictures:
+    folder = output.with_suffix(".parts")
+    teacher = Teacher(video=False)
+    parts = []
+    for source in tqdm(sources(data, teacher), desc=data.name, unit=" files"):
+        part = folder / f"{_key(source, data)}.npz"
+        if not part.exists():
+            save(source.pictures(), part)
+        parts.append(part)
+    teacher.close()
+    if not _join(parts, output):
         raise InputError(f"{data} holds no picture and no clip with a usable face")
-    save(pictures, output)
 
 
-def save(pictures: list[Picture], output: Path) -> None:
-    """Write pictures as one npz: JPEG bytes end to end, meshes in 1/32 px, names; moved into place when complete."""
-    encoded = [
-        cv2.imencode(".jpg", cv2.cvtColor(p.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-        for p in pictures
-    ]
-    blank = np.full((len(FACEMESH), 2), np.nan, np.float32)
+def _key(source: Source, data: Path) -> str:
+    """Changes with the file, its name, its annotation, and with how pictures are made."""
+    made = f"{version('mediapipe')} {MARGIN} {WEBP_QUALITY} {source.path.relative_to(data)} ".encode()
+    return sha256(made + source.detail + source.path.read_bytes()).hexdigest()
+
+
+def save(pictures: Iterable[Picture], output: Path) -> None:
+    """Write pictures as one npz: WebP bytes end to end, meshes in 1/32 px, names; moved into place when complete."""
+    nothing = np.full((len(FACEMESH), 2), np.nan, np.float32)
+    encoded, meshes, hands, names = [], [], [], []
+    for p in pictures:
+        bgr = cv2.cvtColor(p.image, cv2.COLOR_RGB2BGR)
+        encoded.append(cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])[1])
+        meshes.append(np.round(p.mesh * 32))
+        hands.append(nothing if p.hand is None else p.hand)
+        names.append((p.name, p.person, p.clip))
+    name, person, clip = zip(*names, strict=True) if names else ((), (), ())
+    arrays = {
+        "webp": np.concatenate([*encoded, np.zeros(0, np.uint8)]),
+        "ends": np.cumsum([len(e) for e in encoded], dtype=np.int64),
+        "mesh": np.array(meshes).reshape(-1, 478, 3).astype(np.int16),
+        "hand": np.array(hands, np.float32).reshape(-1, len(FACEMESH), 2),
+        "name": np.array(name, str),
+        "person": np.array(person, str),
+        "clip": np.array(clip, str),
+    }
+    _write(arrays, output)
+
+
+def _join(parts: list[Path], output: Path) -> int:
+    """Write one file of all that `save` wrote into several; returns how many pictures there are: none, no file."""
+    columns: dict[str, list[np.ndarray]] = {}
+    start = 0
+    for path in parts:
+        try:
+            with np.load(path) as file:
+                part = {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is damaged: remove it, and it is made anew") from error
+        part["ends"] += start
+        start += len(part["webp"])
+        for name, values in part.items():
+            columns.setdefault(name, []).append(values)
+    count = sum(len(ends) for ends in columns.get("ends", []))
+    if count:
+        _write({name: np.concatenate(values) for name, values in columns.items()}, output)
+    return count
+
+
+def _write(arrays: dict[str, np.ndarray], output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_suffix(".partial.npz")
-    np.savez_compressed(
-        temporary,
-        jpeg=np.concatenate(encoded),
-        ends=np.cumsum([len(e) for e in encoded]),
-        mesh=np.stack([np.round(p.mesh * 32) for p in pictures]).astype(np.int16),
-        hand=np.stack([blank if p.hand is None else p.hand for p in pictures]),
-        name=np.array([p.name for p in pictures]),
-        person=np.array([p.person for p in pictures]),
-        clip=np.array([p.clip for p in pictures]),
-    )
+    np.savez_compressed(temporary, **arrays)
     temporary.replace(output)
