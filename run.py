@@ -19,6 +19,7 @@ from engines.bundle import Bundle, EngineError, default_bundle, load_bundle
 from engines.load import ENGINES
 from realtime.errors import InputError
 from trainer.commandline import add_export, add_train
+from trainer.evaluation_command import add_evaluate
 from web.commandline import add_options as add_live_options
 from web.commandline import serve_live
 
@@ -317,63 +318,13 @@ def _landmarks(options: argparse.Namespace) -> None:
 
 
 def _add_evaluate(subparsers: "Subparsers") -> None:
-    parser = subparsers.add_parser("evaluate", help="measure the models against others, on people not trained on")
-    kinds = parser.add_subparsers(title="what to measure", metavar="KIND", required=True)
-    for name, run, text in (
-        ("detector", _evaluate_detector, "landmarks: accuracy, steadiness and speed"),
-        ("generator", _evaluate_generator, "self-reenactment: truth to the picture, the expression and the person"),
-    ):
-        kind = kinds.add_parser(name, help=text)
-        kind.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
-        kind.add_argument("--output", type=Path, default=Path("runs/evaluation") / name, help="folder (%(default)s)")
-        _add_engine_options(kind)
-        kind.set_defaults(run=run)
-        if name == "detector":
-            help_ = "detectors of `train detector` to measure beside"
-            kind.add_argument("--checkpoint", nargs="+", default=[], type=Path, help=help_)
-
-
-def _evaluate_detector(options: argparse.Namespace) -> None:
-    from realtime.annotation import find_face
-    from realtime.faces import FaceFinder
-    from realtime.landmarks import heatmap_points
-    from trainer import evaluate_detector as evaluation
-    from trainer.commandline import check_output_folder
-    from trainer.data import Pictures
-
-    check_output_folder(options.output)
-    pictures = Pictures(options.data)
-    with contextlib.ExitStack() as stack:
-        models = stack.enter_context(contextlib.closing(_models(options)))
-        finder = stack.enter_context(FaceFinder())
-
-        def find(image: Any) -> Any:
-            face = find_face(image, models.detect, finder)
-            return None if face is None else face.points
-
-        follow = evaluation.in_the_crop(lambda crop: heatmap_points(models.detect(crop))[0])
-        methods = {f"ours, {models.engine} {models.precision}": evaluation.Method(find, lambda: follow)}
-        methods |= {f"{path}": evaluation.of_checkpoint(path) for path in options.checkpoint}
-        print(evaluation.evaluate(methods | evaluation.baselines(), pictures, options.output))
-    print(f"{options.output} has the table and the pictures")
-
-
-def _evaluate_generator(options: argparse.Namespace) -> None:
-    from trainer import evaluate_generator as evaluation
-    from trainer.commandline import check_output_folder
-    from trainer.data import Pictures
-
-    check_output_folder(options.output)
-    pictures = Pictures(options.data)
-    with contextlib.closing(_models(options)) as models:
-        reenactors = {f"ours, {models.engine} {models.precision}": evaluation.ours(models)}
-        print(evaluation.evaluate(reenactors | evaluation.baselines(pictures), pictures, options.output))
-    print(f"{options.output} has the table and the pictures")
+    add_evaluate(subparsers, _add_engine_options, _models)
 
 
 # Packages that an extra brings: the first part of a module's name, and the extra.
 EXTRAS = dict.fromkeys(["kornia", "lightning", "onnx", "scipy", "skimage", "tensorboard", "torch"], "train")
 EXTRAS["pyvirtualcam"] = "virtual-camera"
+EXTRAS["dlib"] = "eval"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,34 +1,41 @@
 """The evaluations on the embedded portraits, as if they were held out; and the `landmarks` command."""
 
+import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import run
-from engines.bundle import Bundle
-from realtime.landmarks import FACEMESH
+from engines.bundle import Bundle, EngineError
+from realtime.errors import InputError
+from realtime.landmarks import FACEMESH, INNER_LIPS, LEFT_EYE, RIGHT_EYE
 from realtime.photo import PORTRAITS, load_photo, portrait_names
-from tests.drawn import names, portrait_mesh
+from tests.drawn import names, portrait_mesh, write_drawn
 from trainer import evaluate_detector, evaluate_generator
 from trainer.baselines import copy, facemesh, mesh_warp
 from trainer.data import Pictures
+from trainer.detector import Detector, DetectorSettings
 from trainer.evaluate_detector import Method
 from trainer.evaluate_generator import Sequence
+from trainer.evaluation_command import every_engine
 from trainer.mesh import Surface
 from trainer.metrics import error_percent
-from trainer.prepare import MARGIN, PICTURE_SIZE, Picture, Teacher, save, stills
+from trainer.prepare import MARGIN, PICTURE_SIZE, Picture, Teacher, save, still
 from trainer.table import markdown
+from trainer.train_dlib import read_predictor
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
     """The portraits as stills of two held-out people, and a clip of one whose head moves and then holds still."""
     teacher = Teacher(video=False)
-    portraits = list(stills(PORTRAITS, teacher))
+    portraits = [p for path in sorted(PORTRAITS.glob("*.jpg")) for p in still(path, teacher)]
     teacher.close()
     two = names("person", True, 2)
     made = [Picture(p.image, p.mesh, p.name, who, "") for p, who in zip(portraits, two, strict=True)]
@@ -66,10 +73,98 @@ def test_detectors_are_measured(pictures: Pictures, tmp_path: Path) -> None:
     assert figures["off by a pixel"]["from frame to frame"] == 0
     assert figures["off by a pixel"]["shift"] == pytest.approx(100 / 64, rel=0.1)  # it does not follow the picture
     assert 0 < figures["MediaPipe FaceMesh"]["all"] < 3
-    assert figures["MediaPipe FaceMesh"]["not found"] == 0
+    assert figures["MediaPipe FaceMesh"]["failures"] == 0
     assert figures["MediaPipe FaceMesh"]["ms"] > 0
     assert (tmp_path / "table.md").read_text() == text
     assert cv2.imread(str(tmp_path / "worst.png")).shape == (3 * PICTURE_SIZE, 2 * PICTURE_SIZE, 3)
+
+
+def test_failures_are_faces_not_found_and_points_far_off(pictures: Pictures) -> None:
+    truth = pictures.points[[0, 1, 2]]
+    found = truth.copy()
+    found[0] = np.nan
+    found[1] += [7, 0]  # eyes are 64 pixels apart: 11 %
+    found[2] += [6, 0]
+    found[:, :18] = np.nan  # a method that knows no brows
+    row = evaluate_detector.accuracy(found, truth)
+    assert row["failures"] == 2
+    assert np.isnan(row["all"])
+    assert np.isnan(row["brows"])
+    assert row["lips"] == pytest.approx(100 * 6.5 / 64, rel=0.03)
+
+
+def test_openings_are_measured_where_eyes_are_shut_and_mouths_open() -> None:
+    mesh = portrait_mesh()
+    rest = mesh[FACEMESH, :2]
+    shut, opened = rest.copy(), rest.copy()
+    for eye in (LEFT_EYE, RIGHT_EYE):
+        shut[eye[1:4], 1] = shut[eye[5:8], 1].mean()
+    opened[INNER_LIPS[5:8], 1] += 12
+    labels = np.stack([rest, shut, opened])
+    found = labels.copy()
+    found[1][LEFT_EYE[1:4], 1] -= 2  # one eye is seen two pixels open
+    found[2][INNER_LIPS[5:8], 1] -= 4
+    row = evaluate_detector.openings(found, labels)
+    assert row == pytest.approx({"lids, closed eyes (1)": 100 / 64, "lips, open mouths (1)": 400 / 64}, rel=0.05)
+
+
+def test_evaluate_detector_measures_all_that_is_given(
+    pictures: Pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command with two checkpoints, two of dlib's predictors, and the shipped detector on one engine."""
+    checkpoints = [tmp_path / "a.pt", tmp_path / "b.pt"]
+    for seed, path in enumerate(checkpoints):
+        torch.manual_seed(seed)
+        detector = Detector(DetectorSettings((8, 8, 8, 8, 8), (1, 1, 1, 1), (8, 8, 8), 8, stride=4))
+        state = {"settings": asdict(detector.settings), "ema": {"detector": detector.state_dict()}}
+        torch.save(state, path)
+    drawn = tmp_path / "drawn.npz"
+    write_drawn(drawn, stills=8, held_out_stills=1, frames=0, wander=4)
+    predictor = tmp_path / "dlib.dat"
+    assert run.main(["train", "dlib", "--data", str(drawn), "--output", str(predictor), "--trees", "3"]) == 0
+    assert "dlib.dat: trained on 16 crops" in capsys.readouterr().out
+    few = tmp_path / "few.npz"
+    with np.load(pictures.path) as file:  # the stills and some frames
+        last = 8
+        arrays = {name: file[name][:last] for name in file.files if name != "webp"}
+        np.savez(few, webp=file["webp"][: arrays["ends"][-1]], **arrays)
+    given = [f"--checkpoint={path}" for path in checkpoints] + [f"--dlib={predictor}"]
+    options = ["--data", str(few), "--output", str(tmp_path), "--engine", "openvino", *given]
+    assert run.main(["evaluate", "detector", *options]) == 0
+    figures = json.loads((tmp_path / "table.json").read_text())
+    rows = figures["All 2 held-out stills"]
+    ours = next(name for name in rows if name.startswith("ours, openvino"))
+    assert {ours, *map(str, checkpoints), str(predictor), "MediaPipe FaceMesh"} <= set(rows)
+    assert rows[ours]["all"] < 5 < rows[str(checkpoints[0])]["all"]
+    assert rows[str(checkpoints[0])]["all"] != rows[str(checkpoints[1])]["all"]
+    assert rows[str(checkpoints[0])]["failures"] == 2
+    assert rows[str(predictor)]["all"] < 40  # dlib learnt where faces are in the crop
+    assert all(row["ms"] <= row["ms, 95 %"] for row in rows.values())
+
+
+@pytest.mark.parametrize("engine", [None, "openvino", "nothing"])
+def test_every_engine_that_runs_is_measured(engine: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    def load(options: argparse.Namespace) -> str:
+        """Stands for engines.load: the faster torch engines compile for a minute."""
+        if options.engine != "openvino":
+            raise EngineError("there is no such card")
+        return "openvino's models"
+
+    asked = argparse.Namespace(engine=engine)
+    if engine == "nothing":  # what is asked for must be there
+        with pytest.raises(EngineError):
+            list(every_engine(asked, load))
+        return
+    assert list(every_engine(asked, load)) == ["openvino's models"]
+    assert ("torch is left out: there is no such card" in capsys.readouterr().err) == (engine is None)
+
+
+def test_what_is_no_predictor_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no predictor .*none\.dat"):
+        read_predictor(tmp_path / "none.dat")
+    (tmp_path / "odd.dat").write_bytes(b"odd")
+    with pytest.raises(InputError, match=r"odd\.dat is not a predictor"):
+        read_predictor(tmp_path / "odd.dat")
 
 
 def test_generators_are_measured(pictures: Pictures, tmp_path: Path) -> None:
@@ -88,8 +183,9 @@ def test_generators_are_measured(pictures: Pictures, tmp_path: Path) -> None:
 
 def test_the_share_carried_over_is_of_what_the_truth_does(pictures: Pictures) -> None:
     """A reenactor that copies the driving picture carries everything over, and is as still as the camera's noise."""
-    crop = pictures.image(0)[MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
-    mesh = pictures.mesh[0] - np.array([MARGIN, MARGIN, 0], np.float32)
+    shut = list(pictures.names).index("hopper.jpg")
+    crop = pictures.image(shut)[MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
+    mesh = pictures.mesh[shut] - np.array([MARGIN, MARGIN, 0], np.float32)
     opened = mesh.copy()
     opened[FACEMESH[51:54], 1] += 6
     opened[mesh[:, 1] > mesh[17, 1] - 2, 1] += 6

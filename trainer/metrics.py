@@ -10,7 +10,13 @@ from realtime.landmarks import BROWS, COUNT, EYES, INNER_LIPS, LEFT_EYE, LIPS, P
 ALL = np.arange(COUNT)
 LIPS_AND_CORNERS = np.r_[LIPS, 18, 22, 26, 30]
 EYES_AND_PUPILS = np.r_[EYES, PUPILS]
-PARTS = {"all": ALL, "lips and corners": LIPS_AND_CORNERS, "eyes and pupils": EYES_AND_PUPILS, "brows": BROWS}
+PARTS = {
+    "all": ALL,
+    "lips": LIPS,
+    "lips and eye corners": LIPS_AND_CORNERS,
+    "eyes and pupils": EYES_AND_PUPILS,
+    "brows": BROWS,
+}
 
 
 def error_percent(predicted: np.ndarray, truth: np.ndarray, part: np.ndarray = ALL) -> np.ndarray:
