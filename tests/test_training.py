@@ -1,7 +1,7 @@
 """Training on drawn faces: tiny networks learn, a killed run goes on as if nothing had happened, and exports load."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import torch
 from lightning.fabric import Fabric
 
 import run
-from engines.bundle import load_bundle
+from engines.bundle import Bundle, load_bundle
 from realtime.errors import InputError
 from tests.drawn import write_drawn
 from trainer.checkpoint import read_detector, read_generator
 from trainer.data import Pictures
-from trainer.detector import LIVE, Detector, DetectorSettings
+from trainer.detector import LIVE, THESIS, Detector, DetectorSettings
 from trainer.export import export
 from trainer.fpn import FpnSettings, FpnTargetEncoder
 from trainer.generator import GeneratorSettings
@@ -25,7 +25,7 @@ from trainer.metrics import error_percent
 from trainer.prepare import MARGIN
 from trainer.thesis import ADVERSARIAL, WITH_LANDMARK_LOSS
 from trainer.train_detector import DetectorTask
-from trainer.train_fpn import FpnTask, FpnTraining
+from trainer.train_fpn import FpnTask, FpnTraining, Judges
 from trainer.train_generator import GeneratorTask, GeneratorTraining
 
 TINY_DETECTOR = DetectorSettings((8, 12, 16, 24, 32), (1, 1, 1, 1), (32, 24, 16), 8, stride=4)
@@ -202,6 +202,16 @@ def test_an_old_checkpoint_is_the_live_network_or_none(trained_detector: Loop, t
     assert read_detector(tmp_path / "old.pt")[0].settings == LIVE
 
 
+def test_the_card_has_settings_as_data(
+    bundle: Bundle, trained_detector: Loop, trained_generator: Loop, tmp_path: Path
+) -> None:
+    state = torch.load(trained_detector.checkpoint, weights_only=True)
+    torch.save(state | {"settings": repr(LIVE), "ema": {"detector": Detector(LIVE).state_dict()}}, tmp_path / "old.pt")
+    export(tmp_path / "old.pt", trained_generator.checkpoint, tmp_path / "bundle")
+    for card in (bundle.card, load_bundle(tmp_path / "bundle").card):
+        assert card["detector"]["settings"] == json.loads(json.dumps(asdict(LIVE)))
+
+
 def test_export_refuses_what_is_no_checkpoint(trained_generator: Loop, tmp_path: Path) -> None:
     (tmp_path / "torn.pt").write_bytes(trained_generator.checkpoint.read_bytes()[:5000])
     for path in (tmp_path / "torn.pt", tmp_path / "none.pt", trained_generator.checkpoint):
@@ -216,6 +226,22 @@ def test_dry_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert run.main(["train", "generator", *options]) == 0
     assert "last.pt: psnr" in capsys.readouterr().out
     assert torch.load(tmp_path / "dry-run" / "last.pt", weights_only=True)["step"] == 2
+
+
+def test_a_detector_begins_with_public_weights(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(7)
+    backbone = Detector(THESIS).encoder
+    torch.save(backbone.state_dict() | {"fc.weight": torch.zeros(1000, 512)}, tmp_path / "resnet18.pth")
+    options = ["--data", str(data), "--output", str(tmp_path), "--dry-run", "--learning-rate", "1e-9"]
+    options += ["--backbone-weights", str(tmp_path / "resnet18.pth"), "--precision", "32-true"]
+    assert run.main(["train", "detector", "--backbone", "resnet18", *options]) == 0
+    trained = read_detector(tmp_path / "dry-run" / "last.pt")[0]
+    assert trained.settings == replace(LIVE, widths=THESIS.widths)
+    for name, value in backbone.named_parameters():
+        assert torch.allclose(value, trained.encoder.get_parameter(name), atol=1e-6), name
+    capsys.readouterr()
+    assert run.main(["train", "detector", *options]) == 2  # the live network's backbone is narrower
+    assert "resnet18.pth has conv1.weight of shape (64, 3, 7, 7), not (16, 3, 7, 7)" in capsys.readouterr().err
 
 
 def test_the_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
@@ -235,7 +261,7 @@ def test_the_thesis_s_generator_trains_against_every_adversary(
     judge, _ = read_detector(trained_detector.checkpoint)
     before = {name: value.clone() for name, value in judge.state_dict().items()}
     training = FpnTraining(size=64, adversary=adversary, scales=WITH_LANDMARK_LOSS, network=TINY_FPN)
-    task = FpnTask(pictures, training, 1e-3, judge)
+    task = FpnTask(pictures, training, 1e-3, Judges(judge))
     first = {name: value.clone() for name, value in task.modules["generator"].state_dict().items()}
     loop = Loop(task, LoopSettings(steps=2, batch=2, learning_rate=1e-3), tmp_path / adversary, fabric)
     assert np.isfinite(loop.run()["psnr"])
@@ -250,7 +276,7 @@ def test_the_thesis_s_learning_rate_falls_from_epoch_40_to_a_thousandth(
     trained_detector: Loop, pictures: Pictures
 ) -> None:
     judge, _ = read_detector(trained_detector.checkpoint)
-    task = FpnTask(pictures, FpnTraining(size=64, network=TINY_FPN), 1e-4, judge)
+    task = FpnTask(pictures, FpnTraining(size=64, network=TINY_FPN), 1e-4, Judges(judge))
     assert task.schedule(0) == task.schedule(40 / 250) == 1
     assert task.schedule(145 / 250) == pytest.approx(0.5005)
     assert task.schedule(1) == pytest.approx(1e-3)

@@ -24,8 +24,9 @@ class DetectorSettings:
     loss: str = "live"  # one of trainer.train_detector's LOSSES: the thesis's is iou
 
 
+BACKBONES = {"resnet18": (64, 64, 128, 256, 512), "narrow": (16, 24, 48, 96, 160)}  # widths, of eight blocks in each
 THESIS = DetectorSettings(loss="iou")
-LIVE = DetectorSettings((16, 24, 48, 96, 160), (2, 2, 2, 2), (96, 64, 32), 16, stride=4)
+LIVE = DetectorSettings(BACKBONES["narrow"], (2, 2, 2, 2), (96, 64, 32), 16, stride=4)
 PRESETS = {"thesis": THESIS, "live": LIVE}
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 import warnings
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from realtime.errors import InputError
 from realtime.landmarks import COUNT, CROP_SIZE, HEATMAP_SIZE, SIGMA, STRIDE
 from realtime.prior import PRIOR_SIZE
 from trainer.checkpoint import read_detector, read_generator
+from trainer.fpn import FpnGenerator
 
 OPSET = 17
 DATA = (
@@ -55,6 +57,8 @@ def export(detector_path: Path, generator_path: Path, output: Path) -> None:
     encoder, generator, of_generator = read_generator(generator_path)
     if detector.settings.stride != STRIDE:
         raise InputError(f"{detector_path} has heatmaps of stride {detector.settings.stride}: a bundle's have {STRIDE}")
+    if isinstance(generator, FpnGenerator) and generator.settings.source == "picture":
+        raise InputError(f"{generator_path} sees the source's picture: a bundle's generator sees its landmarks only")
     output.parent.mkdir(parents=True, exist_ok=True)
     crop = torch.rand(1, 3, CROP_SIZE, CROP_SIZE)
     heatmaps = torch.rand(1, COUNT, HEATMAP_SIZE, HEATMAP_SIZE)
@@ -73,8 +77,8 @@ def export(detector_path: Path, generator_path: Path, output: Path) -> None:
             "weights_sha256": weights_hash(folder),
             "heatmaps": {"count": COUNT, "stride": STRIDE, "sigma": SIGMA * STRIDE},
             "crop": {"size": CROP_SIZE, "layout": "realtime/alignment.py TEMPLATE"},
-            "detector": _training(of_detector),
-            "generator": _training(of_generator),
+            "detector": _training(of_detector, asdict(detector.settings)),
+            "generator": _training(of_generator, {"network": asdict(generator.settings)}),
             "parameters": {
                 name: sum(p.numel() for p in module.parameters())
                 for name, module in zip(GRAPHS, (detector, encoder, generator), strict=True)
@@ -90,11 +94,12 @@ def export(detector_path: Path, generator_path: Path, output: Path) -> None:
             shutil.move(folder / file, output / file)
 
 
-def _training(state: dict[str, Any]) -> dict[str, Any]:
+def _training(state: dict[str, Any], network: dict[str, Any]) -> dict[str, Any]:
+    """How a network came to be; `network` is what an old checkpoint, which kept its settings as text, is known by."""
     return {
         "minutes": round(state["spent"] / 60, 1),
         "steps": state["step"],
         "batch": state["loop"]["batch"],
-        "settings": state["settings"],
+        "settings": state["settings"] if isinstance(state["settings"], dict) else network,
         "validation": {k: round(v, 3) for k, v in state["metrics"].items()},
     }
