@@ -187,6 +187,7 @@ def _add_bench(subparsers: "Subparsers") -> None:
     parser.add_argument("--plot", type=Path, help="PNG file for a bar chart of the stages")
     parser.add_argument("--web", action="store_true", help="measure the live page in Chromium, from glass to glass")
     parser.add_argument("--sessions", type=int, help="measure how many of so many people are served at 30 FPS")
+    parser.add_argument("--batch", action="store_true", help="have those sessions share models that take batches")
     parser.set_defaults(run=_bench)
 
 
@@ -200,6 +201,8 @@ def _bench(options: argparse.Namespace) -> None:
             report.check_path(path, suffix)
     if not 0 < options.seconds <= 3600:
         raise InputError(f"--seconds {options.seconds:g} is out of range: more than 0 and at most 3600 is needed")
+    if options.batch and options.sessions is None:
+        raise InputError("--batch is about --sessions: say how many")
     if options.web or options.sessions is not None:
         if options.plot:
             raise InputError("--plot draws the stages of a benchmark without --web or --sessions")
@@ -228,7 +231,8 @@ def _bench_sessions(options: argparse.Namespace) -> dict[str, Any]:
     photo = load_photo(options.target)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(contextlib.closing(open_source(options.source))) if options.source else None
-        figures = measure_sessions(lambda: _models(options), photo, source, options.seconds, options.sessions)
+        load, count = lambda: _models(options), options.sessions
+        figures = measure_sessions(load, photo, source, options.seconds, count, options.batch)
     print(sentences(figures))
     return figures
 

@@ -1,4 +1,4 @@
-"""How many people one machine serves: sessions side by side, each with its camera at 30 FPS and its own models."""
+"""How many people one machine serves: sessions side by side, each with its camera at 30 FPS."""
 
 import contextlib
 import dataclasses
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from realtime.batch import Batcher
 from realtime.bench import CAMERA_RATE, Image, Replay, captured, held, peak_memory_mb, render_clip, spread
 from realtime.errors import InputError
 from realtime.loop import Loop
@@ -27,15 +28,18 @@ class _Viewer:
 
 
 def measure_sessions(
-    load: Callable[[], Models], photo: Image, source: Source | None, seconds: float, count: int
+    load: Callable[[], Models], photo: Image, source: Source | None, seconds: float, count: int, batch: bool = False
 ) -> dict[str, Any]:
     """Figures of `count` sessions on one device.
 
-    load: makes a session's models, as the live page does; photo and source as `realtime.bench.measure` has them.
-    `served` counts the sessions that got 95 of 100 frames of their camera; `fps` is each session's.
+    load: makes models, for every session its own as on the live page, or for all of them one where `batch` has their
+    frames go in batches; photo and source as `realtime.bench.measure` has them. `served` counts the sessions that got
+    95 of 100 frames of their camera; `fps` is each session's; `largest_batch` counts frames.
     """
     with contextlib.ExitStack() as stack:
-        models = [stack.enter_context(contextlib.closing(load())) for _ in range(count)]
+        batcher = stack.enter_context(contextlib.closing(_batcher(load()))) if batch else None
+        new = batcher.session if batcher else load
+        models = [stack.enter_context(contextlib.closing(new())) for _ in range(count)]
         puppets = [stack.enter_context(contextlib.closing(Puppet(one, photo))) for one in models]
         frames = list(held(source or render_clip(models[0])))
         if all(puppets[0].animate(captured(frame)).points is None for frame in frames[:10]):
@@ -50,11 +54,21 @@ def measure_sessions(
             "fps_together": round(len(everyone) / seconds, 1),
             "latency_ms": spread(everyone or [float("nan")]),
             "dropped": dropped,
+            "largest_batch": batcher.largest if batcher else 1,
             "peak_memory_mb": round(peak_memory_mb(), 1),
             "engine": models[0].engine,
             "precision": models[0].precision,
             "device": models[0].device,
         }
+
+
+def _batcher(models: Any) -> Batcher:
+    if not hasattr(models, "generate_many"):
+        models.close()
+        raise InputError(f"the engine {models.engine} takes one frame at a time: --batch is for --engine torch")
+    batcher = Batcher(models)
+    batcher.start()
+    return batcher
 
 
 def _run(puppets: Sequence[Puppet], frames: Sequence[Frame], seconds: float) -> tuple[list[list[float]], int]:
@@ -91,6 +105,7 @@ def sentences(figures: dict[str, Any]) -> str:
             f"frames per second   {each}; together {figures['fps_together']:g}",
             f"latency, ms         median {latency['median']:.1f}, p95 {latency['p95']:.1f}, p99 {latency['p99']:.1f}",
             f"dropped             {figures['dropped']}",
+            f"largest batch       {figures['largest_batch']}",
             f"peak memory, MiB    {figures['peak_memory_mb']}",
         ]
     )

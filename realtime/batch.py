@@ -1,0 +1,103 @@
+"""Frames of several sessions in one call: what waits while the models work goes with the next batch.
+
+Nobody waits for company: a frame that comes alone goes alone.
+"""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from realtime.landmarks import Array
+from realtime.puppet import Image, Models
+
+MOST = 8  # frames in a batch
+Request = tuple[str, tuple[Any, ...], "Future[Any]"]  # a method's name, its arguments, and its answer
+
+
+class BatchModels(Models, Protocol):
+    """Models that take several frames in one call. Each call is the tuple of arguments of the method of one frame."""
+
+    def detect_many(self, calls: list[tuple[Image]]) -> list[Array]: ...
+
+    def generate_many(self, calls: list[tuple[Array, Array, Any]]) -> list[tuple[Array, Array, Array]]: ...
+
+
+class Batcher:
+    """Owns models on a thread of its own, for the sessions that `session` gives models of their own, so they think."""
+
+    def __init__(self, models: BatchModels) -> None:
+        self.models = models
+        self.largest = 0  # batch that there was
+        self._many: dict[str, Callable[[list[Any]], list[Any]]] = {
+            "detect": models.detect_many,
+            "generate": models.generate_many,
+            "encode_target": lambda calls: [models.encode_target(*call) for call in calls],
+        }
+        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._worker = threading.Thread(target=self._work, name="batches")
+
+    def start(self) -> None:
+        self._worker.start()
+
+    def session(self) -> "Session":
+        """Models for one session, on a thread of its own."""
+        return Session(self)
+
+    def ask(self, method: str, *arguments: Any) -> "Future[Any]":
+        answer: Future[Any] = Future()
+        self._requests.put((method, arguments, answer))
+        return answer
+
+    def close(self) -> None:
+        """End the thread once all is answered, and close the models. No session may ask any more."""
+        self._requests.put(None)
+        self._worker.join()
+        self.models.close()
+
+    def _work(self) -> None:
+        while (request := self._requests.get()) is not None:
+            waiting: list[Request] = [request]
+            with contextlib.suppress(queue.Empty):
+                while len(waiting) < MOST and (request := self._requests.get_nowait()) is not None:
+                    waiting.append(request)
+            for method, many in self._many.items():
+                if same := [one for one in waiting if one[0] == method]:
+                    self._answer(many, same)
+            if request is None:
+                return
+
+    def _answer(self, many: Callable[[list[Any]], list[Any]], requests: list[Request]) -> None:
+        self.largest = max(self.largest, len(requests))
+        try:
+            results = many([arguments for _, arguments, _ in requests])
+        except Exception as error:
+            for _, _, answer in requests:
+                answer.set_exception(error)
+        else:
+            for (_, _, answer), result in zip(requests, results, strict=True):
+                answer.set_result(result)
+
+
+class Session:
+    """Models as the Models protocol has them, shared with other sessions."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._ask = batcher.ask
+        models = batcher.models
+        self.engine, self.precision, self.device = models.engine, models.precision, models.device
+
+    def detect(self, crop: Image) -> Array:
+        heatmaps: Array = self._ask("detect", crop).result()
+        return heatmaps
+
+    def encode_target(self, crop: Image, heatmaps: Array) -> Any:
+        return self._ask("encode_target", crop, heatmaps).result()
+
+    def generate(self, driving: Array, prior: Array, features: Any) -> tuple[Array, Array, Array]:
+        moved: tuple[Array, Array, Array] = self._ask("generate", driving, prior, features).result()
+        return moved
+
+    def close(self) -> None: ...
