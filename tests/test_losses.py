@@ -7,7 +7,7 @@ import torch
 from realtime.landmarks import COUNT, LIPS
 from trainer import losses, metrics
 from trainer.detector import DetectorSettings
-from trainer.train_detector import coordinate_loss, gaussians, iou_loss
+from trainer.train_detector import coordinate_losses, gaussians, iou_loss
 from trainer.train_generator import mouth_region
 
 
@@ -77,13 +77,24 @@ def test_gaussians_are_those_of_the_live_loop() -> None:
     assert np.allclose(truth.numpy(), render_heatmaps(points), atol=1e-5)
 
 
-def test_coordinate_loss_is_zero_on_the_truth_and_grows_with_the_distance() -> None:
+def test_coordinate_losses_are_zero_on_the_truth_and_grows_with_the_distance() -> None:
     settings = DetectorSettings(stride=4)
     points = torch.full((1, COUNT, 2), 101.5)  # the middle of a cell: (101.5 + 0.5) / 4 - 0.5 = 25
     made = gaussians(points, settings)
-    assert coordinate_loss(made, points, 4).item() == pytest.approx(0, abs=1e-4)
-    off = [coordinate_loss(gaussians(points + shift, settings), points, 4).item() for shift in (2.0, 4.0)]
-    assert 0.2 < off[0] < off[1]
+    assert torch.stack(coordinate_losses(made, points, 4)).max().item() == pytest.approx(0, abs=1e-4)
+    off = [coordinate_losses(gaussians(points + shift, settings), points, 4) for shift in (2.0, 4.0)]
+    assert 0.2 < off[0][0] < off[1][0]
+    assert off[1][1].item() == pytest.approx(0, abs=1e-3), "both rims moved alike: the gaps are right"
+
+
+def test_the_gap_between_lips_is_a_loss_of_its_own() -> None:
+    settings = DetectorSettings(stride=4)
+    points = torch.full((1, COUNT, 2), 101.5)
+    closed = points.clone()
+    points[:, 52, 1] += 4  # one cell lower: the middle of the inner lower lip
+    distance, gaps = coordinate_losses(gaussians(closed, settings), points, 4)
+    assert distance.item() == pytest.approx(0.95 / COUNT, abs=0.003)  # |1| - 0.1 / 2
+    assert gaps.item() == pytest.approx(0.95 / 12, abs=0.01)
 
 
 def test_landmark_maps() -> None:

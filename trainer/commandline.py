@@ -42,6 +42,13 @@ def add_train(subparsers: "Subparsers") -> None:
     detector.add_argument(
         "--backbone-weights", type=Path, metavar="FILE", help="begin with public ImageNet weights of a ResNet-18"
     )
+    detector.add_argument(
+        "--coarse",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="of the budget on half-size crops, preset live (%(default)s); 0 to go on with a trained one",
+    )
     detector.add_argument("--loss", choices=("live", "iou", "mse"), help="in place of the preset's")
     _add_loop_options(detector, "0.002; preset thesis: 0.0001")
     detector.set_defaults(run=_detector)
@@ -133,7 +140,7 @@ def _detector(options: argparse.Namespace) -> None:
         settings = replace(settings, loss=options.loss)
     if options.backbone:
         settings = replace(settings, widths=BACKBONES[options.backbone])
-    task = DetectorTask(pictures, settings, loop.learning_rate)
+    task = DetectorTask(pictures, settings, loop.learning_rate, options.coarse)
     if options.backbone_weights:
         load_public(task.modules["detector"].encoder, options.backbone_weights, RESNET)  # type: ignore[arg-type]
     _train(options, task, loop, fabric)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from lightning.fabric import Fabric
@@ -13,11 +14,17 @@ from trainer.augment import colour, degrade, random_crop
 from trainer.data import Pictures
 from trainer.detector import Detector, DetectorSettings
 from trainer.loop import cosine, optimize
-from trainer.metrics import EYES_AND_PUPILS, LIPS_AND_CORNERS, error_percent
+from trainer.metrics import EYES_AND_PUPILS, LIPS_AND_CORNERS, error_percent, eye_opening, mouth_opening
+from trainer.pairs import Pairs
 from trainer.prepare import MARGIN
 from trainer.sheet import sheet, with_points, wrapped
 
-COARSE_SHARE = 0.2  # of the budget is spent on half-size crops, where a sample costs a quarter
+# Points that face each other across the opening of an eye or of the mouth.
+UPPER = [19, 20, 21, 27, 28, 29, 35, 37, 39, 47, 48, 49]
+LOWER = [25, 24, 23, 33, 32, 31, 45, 43, 41, 53, 52, 51]
+REANIMATED = 0.3  # of the samples of stills are warped to other expressions, half of these to closing eyes
+SHUT, OPEN = 6.0, 12.0  # openings of eyes and mouths, in % of the pupil distance, beyond which pictures are rare
+COARSE = 0.2  # of the budget is spent on half-size crops, where a sample costs a quarter
 
 
 def gaussians(points: Tensor, settings: DetectorSettings, crop_size: int = CROP_SIZE) -> Tensor:
@@ -41,8 +48,8 @@ def iou_loss(predicted: Tensor, truth: Tensor, epsilon: float = 1e-6) -> Tensor:
     return (1 - (intersection + epsilon) / (union + epsilon)).mean()
 
 
-def coordinate_loss(predicted: Tensor, points: Tensor, stride: int) -> Tensor:
-    """Distance in cells between the live decoder's soft-argmax, taken around the true point, and the truth."""
+def decoded_near(predicted: Tensor, points: Tensor, stride: int) -> Tensor:
+    """The live decoder's soft-argmax, taken around the true points: (B, 56, 2) in cells."""
     size = predicted.shape[-1]
     cells = torch.arange(size, device=predicted.device, dtype=torch.float32)
     centre = (points + 0.5) / stride - 0.5
@@ -52,17 +59,31 @@ def coordinate_loss(predicted: Tensor, points: Tensor, stride: int) -> Tensor:
     total = weight.sum((-2, -1)) + 1e-6
     x = (weight.sum(-2) * cells).sum(-1) / total
     y = (weight.sum(-1) * cells).sum(-1) / total
-    inside = ((centre > 0) & (centre < size - 1)).all(-1)
-    distance = F.smooth_l1_loss(torch.stack([x, y], -1), centre, beta=0.1, reduction="none").sum(-1)
-    return (distance * inside).mean()
+    return torch.stack([x, y], -1)
+
+
+def coordinate_losses(predicted: Tensor, points: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Mean distance in cells of the decoded points from the true ones, and of the gaps between lids and between lips:
+    gaps are what eyes and mouths say, and a net that doubts puts both rims half-way."""
+    found, centre = decoded_near(predicted, points, stride), (points + 0.5) / stride - 0.5
+    inside = ((centre > 0) & (centre < predicted.shape[-1] - 1)).all(-1)
+    distance = F.smooth_l1_loss(found, centre, beta=0.1, reduction="none").sum(-1)
+    gaps = F.smooth_l1_loss(_gaps(found), _gaps(centre), beta=0.1, reduction="none").sum(-1)
+    return (distance * inside).mean(), (gaps * inside[:, UPPER] * inside[:, LOWER]).mean()
+
+
+def _gaps(points: Tensor) -> Tensor:
+    return points[:, LOWER] - points[:, UPPER]
 
 
 def _live_loss(logits: Tensor, points: Tensor, settings: DetectorSettings) -> dict[str, Tensor]:
     predicted, truth = torch.sigmoid(logits), gaussians(points, settings, logits.shape[-1] * settings.stride)
+    coordinates, gaps = coordinate_losses(predicted, points, settings.stride)
     return {
         "iou": iou_loss(predicted, truth),
         "entropy": F.binary_cross_entropy_with_logits(logits, truth) * 20,
-        "coordinates": coordinate_loss(predicted, points, settings.stride),
+        "coordinates": coordinates,
+        "gaps": gaps,
     }
 
 
@@ -83,8 +104,10 @@ class DetectorTask:
 
     ema: tuple[str, ...] = ("detector",)
 
-    def __init__(self, pictures: Pictures, settings: DetectorSettings, learning_rate: float) -> None:
-        self.pictures, self.settings = pictures, settings
+    def __init__(
+        self, pictures: Pictures, settings: DetectorSettings, learning_rate: float, coarse: float = COARSE
+    ) -> None:
+        self.pictures, self.settings, self._coarse = pictures, settings, coarse
         detector = Detector(settings)
         self.modules: dict[str, nn.Module] = {"detector": detector}
         self._live = settings.loss == "live"  # otherwise the thesis's training: Adam, and whole crops from the start
@@ -96,8 +119,11 @@ class DetectorTask:
         # Clips are many frames of few people: their frames count a third.
         weight = np.where(pictures.clips == "", 1.0, 1 / 3) * ~pictures.validation
         hand = ~np.isnan(pictures.hand).all((1, 2))
-        self._chance = weight * np.where(hand, 4.0, 1.0)
+        rare = (eye_opening(pictures.points) < SHUT) | (mouth_opening(pictures.points) > OPEN)
+        self._chance = weight * np.where(hand, 4.0, np.where(rare, 3.0, 1.0))
         self._chance /= self._chance.sum()
+        self._pairs = Pairs(pictures, CROP_SIZE)
+        self._frontal = set(self._pairs.stills.tolist())
         self._check = np.flatnonzero(pictures.validation & (pictures.clips == ""))
         self._clips = np.flatnonzero(pictures.validation & (pictures.clips != ""))[::4]
 
@@ -107,7 +133,12 @@ class DetectorTask:
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         index = int(rng.choice(len(self._chance), p=self._chance))
-        crop, points = random_crop(self.pictures.image(index), self.pictures.points[index], rng)
+        image, points = self.pictures.image(index), self.pictures.points[index]
+        if self._live and index in self._frontal and rng.random() < REANIMATED:
+            image, points = self._pairs.warped(index, rng)
+            image = cv2.copyMakeBorder(image, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_REPLICATE)
+            points = points + MARGIN
+        crop, points = random_crop(image, points.astype(np.float32), rng)
         crop = degrade(colour(crop, rng), rng)
         return {"crop": crop.transpose(2, 0, 1).copy(), "points": points}
 
@@ -115,7 +146,7 @@ class DetectorTask:
         detector: Any = self.modules["detector"]
         detector.train()
         crops, points = batch["crop"].float() / 255, batch["points"]
-        if self._live and progress < COARSE_SHARE:
+        if self._live and progress < self._coarse:
             crops, points = F.avg_pool2d(crops, 2), (points + 0.5) / 2 - 0.5
         with fabric.autocast():
             logits = detector.logits(crops).float()
