@@ -1,16 +1,25 @@
 """Cross-reenactment: one person's expressions on another person's photo, where no truth can be compared with."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import count
+from typing import Any
 
 import numpy as np
 
 from realtime.alignment import cut, similarity
-from realtime.landmarks import FACEMESH, five_points
+from realtime.landmarks import FACEMESH, five_points, heatmap_points
+from realtime.puppet import Puppet
+from realtime.retarget import RetargetSettings
+from realtime.sources import Frame
 from trainer.data import Pictures
 from trainer.mesh import STABLE, rigid_fit
 from trainer.metrics import carried_over, cosine_similarity, error_percent, eye_opening, mean_of_known, mouth_opening
 
+Reenact = Callable[[np.ndarray], np.ndarray]  # driving crop -> result, both RGB uint8 (256, 256, 3)
+Reenactor = Callable[[np.ndarray], Reenact]  # given a photo's crop
 Mesh = Callable[[np.ndarray], np.ndarray | None]  # crop -> FaceMesh (478, 3)
 Embed = Callable[[np.ndarray], np.ndarray]  # crop -> embedding
 
@@ -54,6 +63,29 @@ def drives(pictures: Pictures, photos: int = 2) -> list[Drive]:
     return made
 
 
+def live(models: Any) -> Reenactor:
+    """The live program on a photo's crop: its own retargeting, relative to the first driving crop, unsmoothed."""
+
+    def of_photo(photo: np.ndarray) -> Reenact:
+        puppet = Puppet(models, photo, RetargetSettings(smoothing=0.0))
+        seconds = count()
+
+        def reenact(driving: np.ndarray) -> np.ndarray:
+            points, now = heatmap_points(models.detect(driving))[0], next(seconds)
+            return puppet.animate(Frame(None, points, now, Fraction(1), float(now), now)).image
+
+        weakref.finalize(reenact, puppet.close)
+        return reenact
+
+    return of_photo
+
+
+def real_pictures(drives: list[Drive]) -> list[np.ndarray]:
+    """Every photo and every source of some drives, once: what results should look like."""
+    every = {crop.tobytes(): crop for drive in drives for crop in (drive.photo, *drive.sources)}
+    return list(every.values())
+
+
 def _aligned(pictures: Pictures, index: int) -> np.ndarray:
     return cut(pictures.image(index), similarity(five_points(pictures.points[index])))
 
@@ -65,7 +97,7 @@ def expression(mesh: np.ndarray, frame: np.ndarray) -> np.ndarray:
 
 
 def measure_cross(
-    reenactor: Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]], drive: Drive, mesh: Mesh, embed: Embed | None
+    reenactor: Reenactor, drive: Drive, mesh: Mesh, embed: Embed | None
 ) -> tuple[dict[str, float], list[np.ndarray]]:
     """Every figure for one drive, and the results; NaN for what MediaPipe sees no face in."""
     reenact = reenactor(drive.photo)

@@ -1,4 +1,4 @@
-"""The generators' table: self-reenactment of people never trained on, at 256x256 on the full crop."""
+"""The generators' tables: self- and cross-reenactment of people never trained on, at 256x256 on the full crop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,11 @@ from realtime.landmarks import STRIDE, five_points, heatmap_points, render_heatm
 from realtime.prior import flow_prior
 from trainer.baselines import Find, copy, dlib_embedding, facemesh, mesh_warp
 from trainer.checkpoint import read_generator
+from trainer.cross import NOTES as CROSS_NOTES
+from trainer.cross import Drive, Reenact, Reenactor, drives, measure_cross, real_pictures
 from trainer.data import Pictures
+from trainer.fid import Describe, distance
+from trainer.fid import note as fid_note
 from trainer.fpn import FpnGenerator, FpnTargetEncoder
 from trainer.generator import compose
 from trainer.metrics import (
@@ -28,14 +32,14 @@ from trainer.metrics import (
     error_percent,
     eye_opening,
     mean_of_known,
+    mean_rows,
     mouth_opening,
 )
 from trainer.pairs import Pairs
+from trainer.prepare import Teacher
 from trainer.sheet import labelled, sheet, write_picture
 from trainer.table import Rows, save_tables
 
-Reenact = Callable[[np.ndarray], np.ndarray]  # driving crop -> result, both RGB uint8 (256, 256, 3)
-Reenactor = Callable[[np.ndarray], Reenact]  # given a photo's crop
 EVERY = 6  # frames of a clip between two that are rebuilt
 STILL = 4  # frames of a clip on which flicker is measured
 NOTES = (
@@ -44,7 +48,7 @@ NOTES = (
     "truth and result, in % of the pupil distance. CSIM: cosine of dlib's embeddings of photo and result; a dash if "
     "dlib is not installed. Flicker: mean difference, in grey levels, of the results of one frame under two samples of "
     "camera noise of two grey levels. Eyes and mouth: the share of the change of opening that is carried over, as "
-    "MediaPipe sees it. FID needs Inception's weights, which are not part of the project."
+    "MediaPipe sees it. "
 )
 
 
@@ -130,7 +134,8 @@ def clip_sequences(pictures: Pictures) -> list[Sequence]:
         indices = np.flatnonzero(pictures.clips == name)
         matrix = similarity(five_points(pictures.points[indices[0]]))
         first, *later = (cut(pictures.image(i), matrix) for i in indices[::EVERY])
-        sequences.append(Sequence(name, first, later))
+        if later:
+            sequences.append(Sequence(name, first, later))
     return sequences
 
 
@@ -155,14 +160,17 @@ class Observer:
         return np.full((56, 2), np.nan, np.float32) if points is None else points
 
 
+def picture_figures(results: list[np.ndarray], truths: list[np.ndarray]) -> dict[str, float]:
+    """The means of L1, PSNR and SSIM."""
+    pairs = list(zip(results, truths, strict=True))
+    return {name: float(np.mean([metric(a, b) for a, b in pairs])) for name, metric in PICTURE_METRICS.items()}
+
+
 def measure(reenactor: Reenactor, sequence: Sequence, observer: Observer) -> tuple[dict[str, float], list[np.ndarray]]:
     """Every figure for one sequence, and the results."""
     reenact = reenactor(sequence.photo)
     results = [reenact(truth) for truth in sequence.truths]
-    row = {
-        name: float(np.mean([metric(r, t) for r, t in zip(results, sequence.truths, strict=True)]))
-        for name, metric in PICTURE_METRICS.items()
-    }
+    row = picture_figures(results, sequence.truths)
     seen = np.stack([observer.points(result) for result in results])
     asked = np.stack([observer.points(truth) for truth in sequence.truths])
     row["expression NMSE %"] = mean_of_known(error_percent(seen, asked))
@@ -191,9 +199,16 @@ def flicker(reenact: Reenact, frames: list[np.ndarray]) -> float:
     return float(np.mean([np.abs(a.astype(np.int16) - b).mean() for a, b in pairs]))
 
 
-def evaluate(reenactors: dict[str, Reenactor], pictures: Pictures, output: Path) -> str:
+def evaluate(
+    reenactors: dict[str, Reenactor],
+    pictures: Pictures,
+    output: Path,
+    describe: Describe | None = None,
+    crossing: dict[str, Reenactor] | None = None,
+) -> str:
     """Measure reenactors on the held-out people; writes table.md, table.json and sheet.png, the worst frames of the
-    first reenactor first. Returns the table.
+    first reenactor first. `describe` gives the FID; `crossing` are measured in cross-reenactment only. Returns the
+    tables.
 
     Raises InputError if there is nothing to rebuild.
     """
@@ -206,18 +221,44 @@ def evaluate(reenactors: dict[str, Reenactor], pictures: Pictures, output: Path)
     columns: list[tuple[float, np.ndarray]] = []
     for title, sequences in groups.items():
         measured: dict[str, list[dict[str, float]]] = {name: [] for name in reenactors}
+        made: dict[str, list[np.ndarray]] = {name: [] for name in reenactors}
         for sequence in tqdm(sequences, desc=title, unit=" sequences"):
             shown = []
             for name, reenactor in reenactors.items():
                 row, results = measure(reenactor, sequence, observer)
                 measured[name].append(row)
+                made[name] += results
                 shown.append(results)
             columns += _columns(sequence, dict(zip(reenactors, shown, strict=True)))
-        tables[title] = {name: _mean(rows) for name, rows in measured.items()}
+        truths = [truth for sequence in sequences for truth in sequence.truths]
+        tables[title] = {
+            name: mean_rows(rows) | {"FID": distance(made[name], truths, describe)} for name, rows in measured.items()
+        }
+    if crossed := drives(pictures):
+        tables["Cross-reenactment"] = cross_rows(reenactors | (crossing or {}), crossed, describe)
     columns.sort(key=lambda column: column[0])
     pictured = [column for _, column in columns[:: max(1, len(columns) // 24)]]
     write_picture(output / "sheet.png", sheet([pictured[i : i + 12] for i in range(0, len(pictured), 12)]))
-    return save_tables(tables, NOTES, output)
+    return save_tables(tables, NOTES + CROSS_NOTES + fid_note(describe), output)
+
+
+def cross_rows(reenactors: dict[str, Reenactor], crossed: list[Drive], describe: Describe | None) -> Rows:
+    """Every reenactor's figures, the mean over the drives; MediaPipe sees each source once."""
+    teacher, embed = Teacher(video=False), dlib_embedding()
+    asked = {crop.tobytes(): teacher(crop) for drive in crossed for crop in drive.sources}
+    real = real_pictures(crossed)
+
+    def mesh(crop: np.ndarray) -> np.ndarray | None:
+        known = crop.tobytes()
+        return asked[known] if known in asked else teacher(crop)
+
+    rows: Rows = {}
+    for name, reenactor in tqdm(reenactors.items(), desc="Cross-reenactment", unit=" generators"):
+        measured, results = zip(*(measure_cross(reenactor, drive, mesh, embed) for drive in crossed), strict=True)
+        fid = distance([image for made in results for image in made], real, describe)
+        rows[name] = {"FID": fid} | mean_rows(list(measured))
+    teacher.close()
+    return rows
 
 
 def _columns(sequence: Sequence, results: dict[str, list[np.ndarray]]) -> list[tuple[float, np.ndarray]]:
@@ -229,8 +270,3 @@ def _columns(sequence: Sequence, results: dict[str, list[np.ndarray]]) -> list[t
         column = np.vstack([labelled(sequence.photo, "photo"), labelled(truth, "truth"), *made])
         columns.append((PICTURE_METRICS["PSNR dB"](first, truth), column))
     return columns
-
-
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of each figure over sequences, of those that have it."""
-    return {name: mean_of_known(np.array([row[name] for row in rows])) for name in rows[0]}

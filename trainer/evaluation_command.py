@@ -29,6 +29,11 @@ def add_evaluate(
     detector.set_defaults(run=lambda options: _evaluate_detector(options, load))
 
     generator = kinds.add_parser("generator", help="self-reenactment: truth to picture, expression and person")
+    generator.add_argument(
+        "--fpn", nargs="+", action="extend", default=[], type=Path, metavar="CHECKPOINT",
+        help="of `train generator --generator fpn`, the thesis's, to measure beside",
+    )  # fmt: skip
+    generator.add_argument("--inception", type=Path, metavar="FILE", help="pytorch-fid's weights, for the FID")
     generator.set_defaults(run=lambda options: _evaluate_generator(options, load))
 
     for name, kind in (("detector", detector), ("generator", generator)):
@@ -76,11 +81,17 @@ def _evaluate_detector(options: argparse.Namespace, load: Load) -> None:
 def _evaluate_generator(options: argparse.Namespace, load: Load) -> None:
     from trainer import evaluate_generator as evaluation
     from trainer.commandline import check_output_folder
+    from trainer.cross import live
     from trainer.data import Pictures
+    from trainer.fid import inception
 
+    describe = inception(options.inception) if options.inception else None
     check_output_folder(options.output)
     pictures = Pictures(options.data)
     with contextlib.closing(load(options)) as models:
-        reenactors = {f"ours, {models.engine} {models.precision}": evaluation.ours(models)}
-        print(evaluation.evaluate(reenactors | evaluation.baselines(pictures), pictures, options.output))
+        name = f"ours, {models.engine} {models.precision}"
+        reenactors = {name: evaluation.ours(models)} | evaluation.baselines(pictures)
+        reenactors |= {f"{path}": evaluation.fpn(path, models.detect) for path in options.fpn}
+        crossing = {f"{name}, relative": live(models)}
+        print(evaluation.evaluate(reenactors, pictures, options.output, describe, crossing))
     print(f"{options.output} has the table and the pictures")

@@ -37,6 +37,11 @@ def mean_of_known(values: np.ndarray) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
+def mean_rows(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each figure over rows, of those that have it; empty without rows."""
+    return {name: mean_of_known(np.array([row[name] for row in rows])) for name in rows[0]} if rows else {}
+
+
 def eye_opening(points: np.ndarray) -> np.ndarray:
     """Distance between the lids' middles, both eyes' mean, in % of the pupil distance: (..., 56, 2) -> (...)."""
     gaps = [points[..., eye[5:8], 1].mean(-1) - points[..., eye[1:4], 1].mean(-1) for eye in (LEFT_EYE, RIGHT_EYE)]

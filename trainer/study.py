@@ -14,21 +14,21 @@ from lightning.fabric import Fabric, seed_everything
 from tqdm import tqdm
 
 from realtime.errors import InputError
-from trainer.baselines import dlib_embedding, facemesh
 from trainer.checkpoint import read_checkpoint
 from trainer.cross import NOTES as CROSS_NOTES
-from trainer.cross import Drive, drives, measure_cross
+from trainer.cross import Drive, Reenactor, drives
 from trainer.data import Pictures
-from trainer.detector import Detector
-from trainer.evaluate_generator import Observer, Reenactor, clip_sequences, fpn, measure
+from trainer.evaluate_generator import clip_sequences, cross_rows, fpn, picture_figures
+from trainer.fid import Describe
+from trainer.fid import note as fid_note
 from trainer.fpn import BACKBONES
 from trainer.loop import Loop, LoopSettings
-from trainer.metrics import mean_of_known
-from trainer.prepare import Teacher
+from trainer.metrics import mean_rows
 from trainer.sheet import labelled, sheet, write_picture
 from trainer.table import Rows, save_tables
 from trainer.thesis import WITH_DISCRIMINATOR, WITH_LANDMARK_LOSS, Coefficients
-from trainer.train_fpn import Features, FpnTask, FpnTraining
+from trainer.train_fpn import FpnTask, FpnTraining, Judges
+from trainer.vote import STUDIES
 
 # What is trained: name -> adversary, the detector whose landmarks the discriminator sees, expression penalty.
 CONFIGURATIONS = {
@@ -39,15 +39,8 @@ CONFIGURATIONS = {
     "ralsgan-unet": ("ralsgan", "unet", WITH_DISCRIMINATOR),
     "ralsgan-unet-loss": ("ralsgan", "unet", WITH_LANDMARK_LOSS),
 }
-# The rows of table 6.2, study by study; two models are each a row of two studies.
-STUDIES = {
-    "Landmark detectors": {"dlib": "ralsgan-dlib", "U-Net": "ralsgan-unet"},
-    "GAN losses": {"RaLSGAN": "ralsgan-dlib", "LSGAN": "lsgan-dlib", "RaGAN": "ragan-dlib", "WGAN-GP": "wgan-dlib"},
-    "Landmark penalization": {"discriminator": "ralsgan-unet", "loss": "ralsgan-unet-loss"},
-}
 CONTENT_ALONE = Coefficients(content=1.0, adversarial=0.0, identity=0.0)
 SHOWN = 10  # pairs of people that people vote on (5.6)
-OURS = "ours"
 NOTES = (
     "NMSE, CSIM, motion, eyes and mouth are of cross-reenactment; L1, PSNR and SSIM of rebuilding held-out clips from "
     "their first frames, at 256x256 on the full crop. "
@@ -65,7 +58,7 @@ class StudySettings:
     warm_up: float = 5.0  # minutes in which all learn the photo alone, once: their pyramids know no pictures yet
 
 
-def training(name: str, settings: StudySettings, content: str, identity: str) -> FpnTraining:
+def training(name: str, settings: StudySettings) -> FpnTraining:
     """One configuration's settings."""
     adversary, landmarks, scales = CONFIGURATIONS[name]
     network = replace(BACKBONES[settings.backbone], source=settings.source)
@@ -74,21 +67,9 @@ def training(name: str, settings: StudySettings, content: str, identity: str) ->
         adversary=adversary,
         landmarks=landmarks,
         scales=scales,
-        content=content,
-        identity=identity,
         discriminator=settings.discriminator,
         network=network,
     )
-
-
-@dataclass(frozen=True)
-class Judges:
-    """The frozen networks behind the losses: the landmark detector, and VGG19 and ArcFace with the names of their
-    files, where the user has them."""
-
-    detector: Detector
-    content: tuple[str, Features] | None = None
-    identity: tuple[str, Features] | None = None
 
 
 def train(
@@ -104,26 +85,20 @@ def train(
 
     Raises InputError if one that is there was begun with other settings.
     """
-    plain = FpnTraining()
-    content, of_content = judges.content or (plain.content, None)
-    identity, of_identity = judges.identity or (plain.identity, None)
-    chosen = {name: training(name, settings, content, identity) for name in CONFIGURATIONS}
-    for name, one in chosen.items():
-        _check_same(output / name / "last.pt", one)
 
     def trained(name: str, one: FpnTraining, loop: LoopSettings, start_from: Path | None) -> Path:
         seed_everything(loop.seed, verbose=False)  # the same first weights and the same pairs for all
-        task = FpnTask(pictures, one, loop.learning_rate, judges.detector, of_content, of_identity)
+        task = FpnTask(pictures, one, loop.learning_rate, judges)
+        _check_same(output / name / "last.pt", task.settings)
         run = Loop(task, loop, output / name, fabric, start_from)
         run.run()
         return run.checkpoint
 
     if start_from is None and settings.warm_up:
-        alone = replace(chosen["ralsgan-unet"], scales=CONTENT_ALONE)
-        _check_same(output / "warm-up" / "last.pt", alone)
+        alone = replace(training("ralsgan-unet", settings), scales=CONTENT_ALONE)
         steps = math.ceil(loop.steps * settings.warm_up / loop.minutes)
         start_from = trained("warm-up", alone, replace(loop, minutes=settings.warm_up, steps=steps), None)
-    return {name: trained(name, one, loop, start_from) for name, one in chosen.items()}
+    return {name: trained(name, training(name, settings), loop, start_from) for name in CONFIGURATIONS}
 
 
 def _check_same(checkpoint: Path, settings: FpnTraining) -> None:
@@ -137,34 +112,32 @@ def _check_same(checkpoint: Path, settings: FpnTraining) -> None:
 
 def compare(
     checkpoints: dict[str, Path],
-    ours: Reenactor,
+    ours: dict[str, Reenactor],
     pictures: Pictures,
     detect: Callable[[np.ndarray], np.ndarray],
     output: Path,
+    describe: Describe | None = None,
 ) -> str:
-    """Measure every configuration and the generator that ships on held-out people; writes table.md, table.json,
-    grid.png and the pictures to vote on. Returns the table."""
-    reenactors = {name: fpn(path, detect) for name, path in checkpoints.items()} | {OURS: ours}
+    """Measure every configuration, and in last place the generator that ships, on held-out people; `describe` gives
+    the FID. Writes table.md, table.json, grid.png and the pictures to vote on. Returns the table.
+
+    Raises InputError if there is nobody to measure on.
+    """
+    reenactors = {name: fpn(path, detect) for name, path in checkpoints.items()} | ours
     crossed, rebuilt = drives(pictures), clip_sequences(pictures)
     if not crossed:
         raise InputError("no held-out person can drive another: more people are needed")
-    teacher, embed = Teacher(video=False), dlib_embedding()
-    observer = Observer(facemesh(video=False), embed)
+    crossing = cross_rows(reenactors, crossed, describe)
     measured: dict[str, dict[str, float]] = {}
-    for name, reenactor in tqdm(reenactors.items(), desc="Measuring", unit=" generators"):
-        cross = [measure_cross(reenactor, drive, teacher, embed)[0] for drive in crossed]
-        own = [measure(reenactor, sequence, observer)[0] for sequence in rebuilt]
-        row = _mean(cross)
-        row = {"NMSE %": row.pop("expression NMSE %"), "CSIM": row.pop("CSIM"), **row}
-        measured[name] = row | {key: value for key, value in _mean(own).items() if key in ("L1", "PSNR dB", "SSIM")}
-    teacher.close()
+    for name, reenactor in tqdm(reenactors.items(), desc="Self-reenactment", unit=" generators"):
+        own = [picture_figures(list(map(reenactor(s.photo), s.truths)), s.truths) for s in rebuilt]
+        row = {"NMSE %" if key == "expression NMSE %" else key: value for key, value in crossing[name].items()}
+        measured[name] = {key: row[key] for key in ("FID", "NMSE %", "CSIM")} | row | mean_rows(own)
     rows: Rows = {f"{study}: {row}": measured[name] for study, own in STUDIES.items() for row, name in own.items()}
     picture(reenactors, crossed, output)
-    return save_tables({"Studies": rows | {OURS: measured[OURS]}}, NOTES + CROSS_NOTES, output)
-
-
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {name: mean_of_known(np.array([row[name] for row in rows])) for name in rows[0]} if rows else {}
+    return save_tables(
+        {"Studies": rows | {name: measured[name] for name in ours}}, NOTES + CROSS_NOTES + fid_note(describe), output
+    )
 
 
 def picture(reenactors: dict[str, Reenactor], crossed: list[Drive], output: Path) -> None:

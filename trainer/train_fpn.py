@@ -1,7 +1,8 @@
 """Training the thesis's generator (4.6): random pairs of people, its objective (4.7), a frozen landmark detector."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from trainer.augment import colour
 from trainer.baselines import dlib_model
 from trainer.data import Pictures
 from trainer.detector import Detector
-from trainer.fpn import FpnGenerator, FpnSettings, FpnTargetEncoder
+from trainer.fpn import FpnGenerator, FpnSettings, FpnTargetEncoder, Pyramid
 from trainer.loop import optimize
 from trainer.losses import PatchDiscriminator, landmark_channel
 from trainer.metrics import psnr
@@ -37,7 +38,7 @@ from trainer.thesis import (
 )
 
 LANDMARKS = ("unet", "dlib")
-JUDGE = "the landmark detector's encoder"
+ENCODER = "the landmark detector's encoder"
 DLIB_PARTS = np.r_[17:27, 36:68]  # brows, eyes and lips of dlib's 68 points
 
 Features = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [0, 1] -> features
@@ -45,16 +46,17 @@ Features = Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) in [0, 1] -> feat
 
 @dataclass(frozen=True)
 class FpnTraining:
-    """Size of the crops, the choices of section 5.5, the scales of the objective, and whose features its content and
-    identity losses compare."""
+    """Size of the crops, the choices of section 5.5, the scales of the objective, whose features its content and
+    identity losses compare, and where the backbones' weights are from."""
 
     generator: str = "fpn"
     size: int = 256
     adversary: str = "ralsgan"
     landmarks: str = "unet"  # the detector whose landmarks the discriminator is shown
     scales: Coefficients = WITH_DISCRIMINATOR
-    content: str = JUDGE
-    identity: str = JUDGE
+    content: str = ""
+    identity: str = ""
+    backbone: str = "none"
     discriminator: int = 64  # channels of its first layer
     skip: dict[str, tuple[int, int]] = field(default_factory=dict)
     network: FpnSettings = field(default_factory=FpnSettings)
@@ -79,26 +81,41 @@ def dlib_landmarks() -> Callable[[np.ndarray], np.ndarray]:
     return find
 
 
+@dataclass(frozen=True)
+class Judges:
+    """The frozen networks behind the losses: the landmark detector, and VGG19 and ArcFace by their names where the
+    user has their weights; and the file of the backbones' first weights."""
+
+    detector: Detector
+    content: tuple[str, Features] | None = None
+    identity: tuple[str, Features] | None = None
+    backbone: Path | None = None
+
+    @property
+    def content_name(self) -> str:
+        return self.content[0] if self.content else f"{ENCODER}, in place of VGG19"
+
+    @property
+    def identity_name(self) -> str:
+        return self.identity[0] if self.identity else f"{ENCODER}, in place of ArcFace"
+
+
 class FpnTask:
     """Photo and source are random pictures, mostly of two people: what is real is the source with its landmarks.
 
-    The discriminator is shown the landmarks, unless the landmark loss (4.1) judges expressions in its place. `content`
-    and `identity` stand for VGG19 (4.5) and ArcFace (4.3); without them the frozen detector's encoder does.
+    The discriminator is shown the landmarks, unless the landmark loss (4.1) judges expressions in its place. Without
+    VGG19 (4.5) and ArcFace (4.3) the frozen detector's encoder stands in for them.
     """
 
     ema: tuple[str, ...] = ("encoder", "generator")
 
-    def __init__(
-        self,
-        pictures: Pictures,
-        settings: FpnTraining,
-        learning_rate: float,
-        judge: Detector,
-        content: Features | None = None,
-        identity: Features | None = None,
-    ) -> None:
+    def __init__(self, pictures: Pictures, settings: FpnTraining, learning_rate: float, judges: Judges) -> None:
         if settings.scales.landmark and settings.landmarks == "dlib":
             raise InputError("the landmark loss needs gradients, which dlib's detector does not have: choose unet")
+        settings = replace(settings, content=judges.content_name, identity=judges.identity_name)
+        if judges.backbone is not None:
+            network = replace(settings.network, normalization="batch")
+            settings = replace(settings, network=network, backbone=judges.backbone.name)
         self.pictures, self.settings = pictures, settings
         self.modules: dict[str, nn.Module] = {
             "encoder": FpnTargetEncoder(settings.network),
@@ -108,13 +125,18 @@ class FpnTask:
         for module in self.modules.values():
             module.apply(_xavier)
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if judges.backbone is not None:
+            for pyramid in (self.modules["encoder"].pyramid, self.modules["generator"].source):
+                assert isinstance(pyramid, Pyramid)
+                pyramid.load_backbone(judges.backbone)
         painter = [*self.modules["encoder"].parameters(), *self.modules["generator"].parameters()]
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "generator": torch.optim.Adam(painter, learning_rate),
             "discriminator": torch.optim.Adam(self.modules["discriminator"].parameters(), learning_rate),
         }
-        self.judge = freeze(judge)
-        self.content, self.identity = content, identity
+        self.judge = freeze(judges.detector)
+        self.content = judges.content[1] if judges.content else None
+        self.identity = judges.identity[1] if judges.identity else None
         self._dlib = dlib_landmarks() if settings.landmarks == "dlib" else None
         self.window = torch.from_numpy(border_window(settings.size))
         skip = {clip: range(first, last + 1) for clip, (first, last) in settings.skip.items()}
@@ -175,8 +197,8 @@ class FpnTask:
 
     def step(self, batch: dict[str, Tensor], progress: float, fabric: Fabric) -> dict[str, float]:  # noqa: ARG002
         self.judge.to(fabric.device)
-        for module in self.modules.values():
-            module.train()
+        for module in (part for network in self.modules.values() for part in network.modules()):
+            module.training = not isinstance(module, nn.BatchNorm2d)  # statistics come with public weights, and stay
         scales = self.settings.scales
         photo, source = (
             (batch[name].float() / 255).contiguous(memory_format=torch.channels_last) for name in ("photo", "source")
