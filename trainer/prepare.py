@@ -26,7 +26,7 @@ from tqdm import tqdm
 from realtime.alignment import TEMPLATE, cut, similarity, transform
 from realtime.errors import InputError
 from realtime.landmarks import CROP_SIZE, FACEMESH, five_points, pupil_distance
-from trainer import wflw
+from trainer import cfee, wflw
 
 MARGIN = 32  # pixels around the 256x256 crop
 PICTURE_SIZE = CROP_SIZE + 2 * MARGIN
@@ -100,14 +100,15 @@ def usable(mesh: np.ndarray) -> bool:
 
 def still(path: Path, teacher: Teacher, hand: np.ndarray | None = None) -> Iterator[Picture]:
     """A picture, if it shows a usable face; `hand`: its (56, 2) hand-placed points. The person is the file name up to
-    its first underscore."""
+    its first underscore, or what the CFEE database's names say."""
     image = _read(path)
     mesh = teacher(image)
     if mesh is None or not usable(mesh):
         return
     aligned, moved, matrix = align(image, mesh, five_points(mesh[FACEMESH, :2]))
     placed = None if hand is None else transform(hand, matrix)
-    yield Picture(aligned, moved, path.name, f"{path.parent.name}/{path.stem.split('_')[0]}", "", placed)
+    person = cfee.person(path) or f"{path.parent.name}/{path.stem.split('_')[0]}"
+    yield Picture(aligned, moved, path.name, person, "", placed)
 
 
 def annotated(face: wflw.Face, teacher: Teacher) -> Iterator[Picture]:
