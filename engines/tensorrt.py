@@ -18,20 +18,18 @@ from numpy.typing import NDArray
 from engines.bundle import GRAPHS, Bundle, EngineError
 from engines.cache import Entry
 from engines.cuda import ON_CARD, TO_CARD, TO_HOST, card_memory, done, pinned_array
-from engines.nvidia import Card, card, devices
+from engines.nvidia import Card, card
+from engines.nvidia import devices as devices
 from engines.plan import DEFAULT, build, entry, flavour, log_of
 
-__all__ = ["Models", "devices"]
-
 Array = NDArray[np.float32]
-# Others may allocate memory while this thread captures.
-CAPTURE = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+CAPTURE = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal  # other threads may allocate the while
 
 
 class Features:
     """A photo's features, in the card's memory until the object goes."""
 
-    def __init__(self, program: "_Program", names: list[str], stream: Any) -> None:
+    def __init__(self, program: "_Program", names: frozenset[str], stream: Any) -> None:
         self.places: dict[str, int] = {}
         for name in names:
             self.places[name] = place = done(cuda.cudaMalloc(program.sizes[name]))
@@ -66,18 +64,17 @@ class Models:
         except EngineError as error:
             raise EngineError(f"--engine tensorrt cannot run here: {error}; or choose --engine openvino") from None
         self.device, self.precision = self._card.name, precision or DEFAULT
+        done(cuda.cudaSetDevice(self._card.number))  # plans are compiled for the current card
         plans = build(bundle, self.precision, self._card, say)
-        self._feature_names = list(bundle.features)
+        self._resident = frozenset(bundle.features)
         self._features: Features | None = None
-        done(cuda.cudaSetDevice(self._card.number))
         with ExitStack() as stack:
             self._stream = done(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
             stack.callback(cuda.cudaStreamDestroy, self._stream)
             self._programs = {}
             for name in GRAPHS:
                 kernels = entry(bundle, f"{name}-kernels", self.precision, self._card)
-                resident = frozenset(bundle.features)
-                self._programs[name] = _Program(plans[name], kernels, self._card, self._stream, resident, stack)
+                self._programs[name] = _Program(plans[name], kernels, self._card, self._stream, self._resident, stack)
             self._stack = stack.pop_all()
 
     def detect(self, crop: NDArray[np.uint8]) -> Array:
@@ -88,7 +85,7 @@ class Models:
     def encode_target(self, crop: NDArray[np.uint8], heatmaps: Array) -> Features:
         """The photo's features, for `generate`: crop (256, 256, 3) RGB uint8 and its heatmaps (56, 64, 64)."""
         self._run("target_encoder", crop=crop, heatmaps=heatmaps)
-        return Features(self._programs["target_encoder"], self._feature_names, self._stream)
+        return Features(self._programs["target_encoder"], self._resident, self._stream)
 
     def generate(self, driving: Array, prior: Array, features: Features) -> tuple[Array, Array, Array]:
         """Heatmaps (56, 64, 64), prior (2, 128, 128) -> flow (2, 128, 128), mask (256, 256), colour (256, 256, 3)."""
@@ -119,23 +116,20 @@ class Models:
 class _Program:
     """One plan on the card: its buffers, and its launch. `stack` lets go of them.
 
-    places and sizes: every tensor's address on the card, and its bytes; arrays: the tensors that come from or go to the
-    program, all but the `resident` ones, as pinned host memory.
+    places and sizes: every tensor's address on the card, and its bytes; arrays: all but `resident` ones, pinned.
     """
 
     def __init__(
         self, plan: bytes, kernels: Entry, device: Card, stream: Any, resident: frozenset[str], stack: ExitStack
     ) -> None:
-        self._tensorrt, self._stream = flavour(device), stream
-        self._log = log_of(self._tensorrt)
+        self._tensorrt, self._stream, self._log = flavour(device), stream, log_of(flavour(device))
         self._log.clear()
         self._runtime = self._tensorrt.Runtime(self._log)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
-        self._context = self._engine and self._new_context(kernels)
+        self._context: Any = None if self._engine is None else self._new_context(kernels)
         if self._context is None:
             raise EngineError(f"{self._tensorrt.__name__} cannot run on {device}: {self._log.complaint()}")
-        self.places: dict[str, int] = {}
-        self.sizes: dict[str, int] = {}
+        self.places, self.sizes = dict[str, int](), dict[str, int]()
         self.arrays: dict[str, NDArray[Any]] = {}
         self._copies: tuple[list[Any], list[Any]] = [], []  # before the kernels, and after them
         for number in range(self._engine.num_io_tensors):

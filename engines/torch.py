@@ -29,10 +29,10 @@ def devices() -> dict[str, str]:
     return {"cpu": "the processor", **cards}
 
 
-class Models:
+class _Base:
     """The three models as the Models protocol wants them, on a CUDA device where there is one."""
 
-    engine = "torch"
+    engine: str
 
     def __init__(
         self,
@@ -92,24 +92,6 @@ class Models:
         colour = np.ascontiguousarray(_array(made["colour"]).transpose(1, 2, 0))
         return _array(made["flow"]), _array(made["mask"])[0], colour
 
-    @torch.inference_mode()
-    def detect_many(self, calls: list[tuple[NDArray[np.uint8]]]) -> list[Array]:
-        """`detect` of several crops at once."""
-        crops = np.stack([crop for (crop,) in calls])
-        made = self._graphs["detector"](crop=torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() / 255)
-        return list(made["heatmaps"].cpu().numpy())
-
-    @torch.inference_mode()
-    def generate_many(self, calls: list[tuple[Array, Array, Features]]) -> list[tuple[Array, Array, Array]]:
-        """`generate` of several frames at once, each with its own photo's features."""
-        driving, prior, features = zip(*calls, strict=True)
-        together = {name: torch.cat([one[name] for one in features]) for name in features[0]}
-        inputs = {"driving": np.stack(driving), "prior": np.stack(prior)}
-        given = {name: torch.from_numpy(array).to(self.device) for name, array in inputs.items()}
-        made = {name: tensor.cpu().numpy() for name, tensor in self._graphs["generator"](**given, **together).items()}
-        colour = np.ascontiguousarray(made["colour"].transpose(0, 2, 3, 1))
-        return list(zip(made["flow"], made["mask"][:, 0], colour, strict=True))
-
     def close(self) -> None:
         """Let go of the weights."""
         self._graphs.clear()
@@ -129,8 +111,32 @@ class Models:
         return self._batch(crop).permute(0, 3, 1, 2).float() / 255
 
 
-class Compiled(Models):
-    """The same, compiled by torch.compile. It wants an NVIDIA card: on processors OpenVINO is faster at all of it."""
+class Models(_Base):
+    """Node by node, and as many frames in one call as there are."""
+
+    engine = "torch"
+
+    @torch.inference_mode()
+    def detect_many(self, calls: list[tuple[NDArray[np.uint8]]]) -> list[Array]:
+        """`detect` of several crops at once."""
+        crops = np.stack([crop for (crop,) in calls])
+        made = self._graphs["detector"](crop=torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() / 255)
+        return list(made["heatmaps"].cpu().numpy())
+
+    @torch.inference_mode()
+    def generate_many(self, calls: list[tuple[Array, Array, Features]]) -> list[tuple[Array, Array, Array]]:
+        """`generate` of several frames at once, each with its own photo's features."""
+        driving, prior, features = zip(*calls, strict=True)
+        together = {name: torch.cat([one[name] for one in features]) for name in features[0]}
+        inputs = {"driving": np.stack(driving), "prior": np.stack(prior)}
+        given = {name: torch.from_numpy(array).to(self.device) for name, array in inputs.items()}
+        made = {name: tensor.cpu().numpy() for name, tensor in self._graphs["generator"](**given, **together).items()}
+        colour = np.ascontiguousarray(made["colour"].transpose(0, 2, 3, 1))
+        return list(zip(made["flow"], made["mask"][:, 0], colour, strict=True))
+
+
+class Compiled(_Base):
+    """Compiled by torch.compile. It wants an NVIDIA card: on processors OpenVINO is faster at all of it."""
 
     engine = "torch-compiled"
 
@@ -145,8 +151,8 @@ class Compiled(Models):
         return run
 
 
-class Captured(Models):
-    """The same as CUDA graphs: one launch in place of hundreds. It wants an NVIDIA card."""
+class Captured(_Base):
+    """As CUDA graphs: one launch in place of hundreds. It wants an NVIDIA card."""
 
     engine = "torch-graph"
 
