@@ -14,13 +14,12 @@ import time
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import uvicorn
-from fastapi import FastAPI, HTTPException
+from fastapi import Body, FastAPI, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse
-from pydantic import BaseModel
 
 from realtime.errors import InputError
 
@@ -178,14 +177,6 @@ class Study:
             self.asked[key][number] = None
 
 
-class Answer(BaseModel):
-    """What the page posts."""
-
-    visitor: str
-    number: int
-    side: str
-
-
 def create_app(study: Study, rng: np.random.Generator) -> FastAPI:
     """The page and its four addresses."""
     app = FastAPI(openapi_url=None)
@@ -210,10 +201,12 @@ def create_app(study: Study, rng: np.random.Generator) -> FastAPI:
         return FileResponse(file, media_type="image/png", filename=f"{role}.png", content_disposition_type="inline")
 
     @app.post("/vote")
-    def vote(answer: Answer) -> dict[str, int]:
-        if answer.side not in SIDES:
-            raise HTTPException(422, f"side should be left or right, not {answer.side}")
-        study.vote(answer.visitor, answer.number, answer.side)
+    def vote(
+        visitor: Annotated[str, Body()], number: Annotated[int, Body()], side: Annotated[str, Body()]
+    ) -> dict[str, int]:
+        if side not in SIDES:
+            raise HTTPException(422, f"side should be left or right, not {side}")
+        study.vote(visitor, number, side)
         return {"votes": len(study.votes)}
 
     @app.get("/shares")
