@@ -60,8 +60,8 @@ export function showStats(stats) {
 export function warn(stats) {
   const asked = stats.asked && !stats.asked.split(" ").every(word => [stats.engine, stats.precision].includes(word));
   if (asked) hint(`${stats.asked} was asked for, and ${stats.engine} ${stats.precision} is what runs`);
-  else if (stats.warning) hint(stats.warning);
   else if (["lost", "unseen"].includes(stats.face)) hint("No face in view: look into the camera");
+  else if (stats.warning) hint(stats.warning);
   else hint("");
 }
 
