@@ -61,7 +61,7 @@ def generator_task(pictures: Pictures, **settings: Any) -> GeneratorTask:
 
 @pytest.fixture(scope="module")
 def trained_detector(pictures: Pictures, fabric: Fabric, tmp_path_factory: pytest.TempPathFactory) -> Loop:
-    settings = LoopSettings(steps=150, batch=6, learning_rate=4e-3, ema=0.9)
+    settings = LoopSettings(steps=300, batch=6, learning_rate=4e-3, ema=0.9)
     loop = Loop(detector_task(pictures), settings, tmp_path_factory.mktemp("detector"), fabric)
     loop.run()
     return loop
@@ -89,8 +89,8 @@ def test_a_tiny_generator_beats_copying(trained_generator: Loop) -> None:
 
 def test_a_run_leaves_its_figures_and_pictures(trained_detector: Loop) -> None:
     rows = [json.loads(line) for line in (trained_detector.output / "stats.jsonl").read_text().splitlines()]
-    assert rows[-1]["step"] == 150
-    assert rows[-1]["samples"] == 900
+    assert rows[-1]["step"] == 300
+    assert rows[-1]["samples"] == 1800
     assert rows[-1]["stills_nmse"] == pytest.approx(trained_detector.metrics["stills_nmse"], abs=1e-5)
     assert (trained_detector.output / "grid.png").stat().st_size > 1000
 
