@@ -71,7 +71,7 @@ def test_f16_in_onnx_runtime_moves_nothing_that_can_be_seen(bundle: Bundle, crop
     assert not np.array_equal(half["flow"], full["flow"])
 
 
-@pytest.mark.parametrize(("precision", "pixels", "grey_levels"), [("f16", 0.25, 2), ("bf16", 1, 16)])
+@pytest.mark.parametrize(("precision", "pixels", "grey_levels"), [("f16", 0.25, 2), ("bf16", 3, 24)])
 def test_values_rounded_as_a_card_rounds_them(
     bundle: Bundle, crop: Image, precision: str, pixels: float, grey_levels: float
 ) -> None:
