@@ -15,7 +15,7 @@ setup: .venv/live.stamp
 	./setup.sh
 	@touch $@
 .venv/test.stamp: pyproject.toml requirements.lock setup.sh
-	./setup.sh train,tensorrt,dev
+	./setup.sh train,eval,tensorrt,dev
 	@touch $@ .venv/live.stamp
 
 live: setup

@@ -19,9 +19,9 @@ ROOMS = {
 }
 FILES = [path.relative_to(ROOT) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# Modules to the distributions that bring them; dlib's is named, because the tests run without the `eval` extra, and
-# CUDA's, because cuda-python is but a name for its parts.
-OWNERS = {"dlib": ["dlib-bin"], **packages_distributions(), "cuda": ["cuda-python"]}
+# Modules to the distributions that bring them; dlib's is named, because its wheel does not say, and CUDA's, because
+# cuda-python is but a name for its parts.
+OWNERS = {**packages_distributions(), "dlib": ["dlib-bin"], "cuda": ["cuda-python"]}
 # The reference engine is the one part of the program that the `train` extra brings.
 TRAIN = {"engines/torch.py", "engines/graph.py"}
 # What runs on NVIDIA cards comes with the `tensorrt` extra.

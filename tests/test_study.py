@@ -16,7 +16,7 @@ from realtime.errors import InputError
 from realtime.landmarks import FACEMESH, OUTER_LIPS
 from tests.drawn import write_drawn
 from trainer import study
-from trainer.baselines import copy, dlib_model, facemesh
+from trainer.baselines import copy, facemesh
 from trainer.cross import Drive, drives, expression, measure_cross
 from trainer.data import Pictures
 from trainer.detector import Detector, DetectorSettings
@@ -31,7 +31,6 @@ from trainer.train_fpn import FpnTask, FpnTraining, Judges, dlib_landmarks
 from trainer.vote import STUDIES, Study, comparisons
 
 TINY = FpnSettings((8, 8, 12, 16, 16), (1, 1, 1, 1), 8, (16, 16, 16, 12, 12), source="picture")
-needs_dlib = pytest.mark.skipif(dlib_model("") is None, reason="dlib, of the eval extra, is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,6 @@ def judges() -> Judges:
     return Judges(Detector(DetectorSettings((8, 12, 16, 24, 32), (1, 1, 1, 1), (32, 24, 16), 8, stride=4)).eval())
 
 
-@needs_dlib
 def test_a_study(
     pictures: Pictures, fabric: Fabric, judges: Judges, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,7 +152,6 @@ def test_others_are_driven(pictures: Pictures) -> None:
         assert all(crop.shape == (256, 256, 3) for crop in [drive.photo, *drive.sources])
 
 
-@needs_dlib
 def test_dlib_s_landmarks_lie_on_the_face(crop: np.ndarray) -> None:
     points = dlib_landmarks()(crop)
     seen = facemesh(video=False)(crop)
@@ -163,7 +160,6 @@ def test_dlib_s_landmarks_lie_on_the_face(crop: np.ndarray) -> None:
     assert np.abs(points[22:34].mean(0) - seen[OUTER_LIPS].mean(0)).max() < 4
 
 
-@needs_dlib
 def test_the_discriminator_is_shown_dlib_s_landmarks(pictures: Pictures, judges: Judges) -> None:
     training = FpnTraining(size=64, landmarks="dlib", network=TINY, discriminator=4)
     drawn = FpnTask(pictures, training, 1e-3, judges).sample(np.random.default_rng(0))
