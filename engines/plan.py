@@ -170,6 +170,12 @@ def _progress(tensorrt: ModuleType, bar: Any) -> Any:
     return Progress()
 
 
+def _with_channels_last(tensor: onnx.ValueInfoProto, kind: int) -> None:
+    """An input's or output's declaration, (1, 3, height, width), as (1, height, width, 3) of another type."""
+    shape = [dim.dim_value for dim in tensor.type.tensor_type.shape.dim]
+    tensor.CopyFrom(helper.make_tensor_value_info(tensor.name, kind, [shape[i] for i in (0, 2, 3, 1)]))
+
+
 def _with_program_layouts(model: ModelProto) -> ModelProto:
     """The graph, taking uint8 pictures and giving pictures as (1, height, width, 3)."""
     graph = model.graph
@@ -177,9 +183,7 @@ def _with_program_layouts(model: ModelProto) -> ModelProto:
     for tensor in graph.input:
         if tensor.name == "crop":
             _rename(graph, "crop", "crop/planes")
-            shape = [dim.dim_value for dim in tensor.type.tensor_type.shape.dim]
-            picture = helper.make_tensor_value_info("crop", TensorProto.UINT8, [shape[i] for i in (0, 2, 3, 1)])
-            tensor.CopyFrom(picture)
+            _with_channels_last(tensor, TensorProto.UINT8)
             graph.initializer.append(numpy_helper.from_array(np.float32(255), "crop/white"))
             first += [
                 helper.make_node("Cast", ["crop"], ["crop/float"], to=TensorProto.FLOAT),
@@ -189,9 +193,7 @@ def _with_program_layouts(model: ModelProto) -> ModelProto:
     for tensor in graph.output:
         if tensor.name == "colour":
             _rename(graph, "colour", "colour/planes")
-            shape = [dim.dim_value for dim in tensor.type.tensor_type.shape.dim]
-            picture = helper.make_tensor_value_info("colour", TensorProto.FLOAT, [shape[i] for i in (0, 2, 3, 1)])
-            tensor.CopyFrom(picture)
+            _with_channels_last(tensor, TensorProto.FLOAT)
             last.append(helper.make_node("Transpose", ["colour/planes"], ["colour"], perm=[0, 2, 3, 1]))
     nodes = [*first, *graph.node, *last]
     del graph.node[:]

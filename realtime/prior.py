@@ -40,6 +40,7 @@ _SIDE = np.linspace(-MARGIN, CROP_SIZE - 1 + MARGIN, 5)
 _BORDER = np.array([(x, y) for x in _SIDE for y in _SIDE if {x, y} & {_SIDE[0], _SIDE[-1]}])
 
 
+@cache
 def ring_follow(above: float, below: float, count: int) -> Array:
     """How much each of a ring's points, clockwise from the forehead, follows the outline: (count, 1) float32."""
     low = np.clip(-np.cos(np.linspace(0, 2 * np.pi, count, endpoint=False)), 0, 1)

@@ -53,13 +53,13 @@ def drives(pictures: Pictures, photos: int = 2) -> list[Drive]:
         matrix = similarity(five_points(pictures.points[indices[0]]))
         chosen = indices[np.linspace(0, len(indices) - 1, min(FRAMES, len(indices))).astype(int)]
         sources[name] = [cut(pictures.image(i), matrix) for i in chosen]
-    sources |= {name: [_aligned(pictures, i) for i in own[:FRAMES]] for name, own in stills.items() if len(own) > 1}
+    sources |= {name: [aligned(pictures, i) for i in own[:FRAMES]] for name, own in stills.items() if len(own) > 1}
     made = []
     for number, (name, crops) in enumerate(sources.items()):
         others = [person for person in stills if person != name]
         for k in range(min(photos, len(others))):
             person = others[(number * photos + k) * 7 % len(others)]
-            made.append(Drive(f"{name} drives {person}", _aligned(pictures, stills[person][0]), crops))
+            made.append(Drive(f"{name} drives {person}", aligned(pictures, stills[person][0]), crops))
     return made
 
 
@@ -86,7 +86,8 @@ def real_pictures(drives: list[Drive]) -> list[np.ndarray]:
     return list(every.values())
 
 
-def _aligned(pictures: Pictures, index: int) -> np.ndarray:
+def aligned(pictures: Pictures, index: int) -> np.ndarray:
+    """A picture under its own crop, RGB uint8 (256, 256, 3)."""
     return cut(pictures.image(index), similarity(five_points(pictures.points[index])))
 
 

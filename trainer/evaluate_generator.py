@@ -19,7 +19,7 @@ from realtime.prior import flow_prior
 from trainer.baselines import Find, copy, dlib_embedding, facemesh, mesh_warp
 from trainer.checkpoint import read_generator
 from trainer.cross import NOTES as CROSS_NOTES
-from trainer.cross import Drive, Reenact, Reenactor, drives, measure_cross, real_pictures
+from trainer.cross import Drive, Reenact, Reenactor, aligned, drives, measure_cross, real_pictures
 from trainer.data import Pictures
 from trainer.fid import Describe, distance
 from trainer.fid import note as fid_note
@@ -143,8 +143,7 @@ def still_sequences(pictures: Pictures) -> list[Sequence]:
     """The held-out people with several stills, each still under its own crop."""
     people: dict[str, list[np.ndarray]] = {}
     for i in np.flatnonzero(pictures.validation & (pictures.clips == "")):
-        crop = cut(pictures.image(i), similarity(five_points(pictures.points[i])))
-        people.setdefault(str(pictures.persons[i]), []).append(crop)
+        people.setdefault(str(pictures.persons[i]), []).append(aligned(pictures, int(i)))
     return [Sequence(name, first, later) for name, (first, *later) in people.items() if later]
 
 
