@@ -68,6 +68,9 @@ def add_train(subparsers: "Subparsers") -> None:
     generator.add_argument(
         "--mouths", type=float, default=0.0, metavar="SHARE", help="of pairs in which a shut mouth opens (%(default)s)"
     )
+    generator.add_argument(
+        "--judge", type=Path, metavar="CHECKPOINT", help="the detector that judges expressions; fpn needs one"
+    )
     generator.add_argument("--keep-encoder", action="store_true", help="leave the target encoder as it is")
     generator.add_argument(
         "--adversary-from",
@@ -157,6 +160,7 @@ def _dlib(options: argparse.Namespace) -> None:
 
 
 def _generator(options: argparse.Namespace) -> None:
+    from trainer.checkpoint import read_detector
     from trainer.train_generator import GeneratorTask, GeneratorTraining
 
     if not 0 <= options.mouths <= 1:
@@ -172,6 +176,7 @@ def _generator(options: argparse.Namespace) -> None:
     if fpn:
         _train(options, fpn_task(options, pictures, skip, loop.learning_rate), loop, fabric)
         return
+    judge = read_detector(options.judge)[0] if options.judge else None
     training = GeneratorTraining(
         options.size,
         adversary_from=options.adversary_from,
@@ -179,7 +184,7 @@ def _generator(options: argparse.Namespace) -> None:
         train_encoder=not options.keep_encoder,
         skip=skip,
     )
-    _train(options, GeneratorTask(pictures, training, loop.learning_rate), loop, fabric)
+    _train(options, GeneratorTask(pictures, training, loop.learning_rate, judge), loop, fabric)
 
 
 def parse_skips(values: list[str]) -> dict[str, tuple[int, int]]:

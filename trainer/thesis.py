@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from realtime.landmarks import CROP_SIZE
 from trainer.losses import lsgan
 from trainer.train_detector import iou_loss
 
@@ -21,6 +22,11 @@ Adversarial = Callable[[Tensor, Tensor], Tensor]
 def landmark_loss(of_result: Tensor, of_source: Tensor) -> Tensor:
     """Equation 4.1: 1 - IoU of the frozen detector's heatmaps (B, 56, S, S) of result and source."""
     return iou_loss(of_result, of_source)
+
+
+def full_size(picture: Tensor) -> Tensor:
+    """At the size that detectors know: (B, 3, S, S) -> (B, 3, 256, 256)."""
+    return F.interpolate(picture.float(), size=(CROP_SIZE, CROP_SIZE), mode="bilinear", align_corners=False)
 
 
 def identity_loss(of_result: Tensor, of_target: Tensor) -> Tensor:

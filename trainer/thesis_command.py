@@ -19,7 +19,6 @@ def add_fpn(generator: argparse.ArgumentParser) -> None:
     """What `train generator --generator fpn` takes besides."""
     parser = generator.add_argument_group("the thesis's generator", "with --generator fpn")
     adversaries = ("ralsgan", "lsgan", "ragan", "wgan")
-    parser.add_argument("--judge", type=Path, metavar="CHECKPOINT", help="the detector that judges expressions; needed")
     parser.add_argument("--adversary", default="ralsgan", choices=adversaries, help="(%(default)s)")
     parser.add_argument("--landmark-loss", action="store_true", help="penalize expressions by equation 4.1")
     parser.add_argument("--landmarks", default="unet", choices=("unet", "dlib"),

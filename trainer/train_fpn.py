@@ -31,6 +31,7 @@ from trainer.thesis import (
     Coefficients,
     content_loss,
     freeze,
+    full_size,
     gradient_penalty,
     identity_loss,
     landmark_loss,
@@ -190,7 +191,7 @@ class FpnTask:
         """What content and identity losses compare: a feature map and an embedding (B, N)."""
         if self.content and self.identity:
             return self.content(picture), self.identity(picture)
-        levels = self.judge.features(_full(picture))  # type: ignore[operator]
+        levels = self.judge.features(full_size(picture))  # type: ignore[operator]
         content = self.content(picture) if self.content else levels[2]
         identity = self.identity(picture) if self.identity else F.normalize(levels[-1].mean((2, 3)))
         return content.float(), identity.float()
@@ -206,7 +207,7 @@ class FpnTask:
         with fabric.autocast():
             result = self.forward(self.modules, photo, source, batch["driving"])
         with torch.no_grad(), fabric.autocast():
-            asked = self.judge(_full(source)).float() if "shown" not in batch else batch["shown"]
+            asked = self.judge(full_size(source)).float() if "shown" not in batch else batch["shown"]
             of_photo = self._seen(photo)
         with fabric.autocast():
             of_result = self._seen(result)
@@ -216,7 +217,7 @@ class FpnTask:
                 "identity": identity_loss(of_result[1], of_photo[1]),
             }
             if scales.landmark:
-                losses["landmark"] = landmark_loss(self.judge(_full(result)).float(), asked)
+                losses["landmark"] = landmark_loss(self.judge(full_size(result)).float(), asked)
         if scales.adversarial:
             channel = landmark_channel(asked, source.shape[-1])
             if scales.landmark:  # the loss judges expressions: the discriminator does not see them
@@ -270,11 +271,6 @@ class FpnTask:
         result = self.forward(modules, tensors[0], tensors[1], torch.from_numpy(points)[None])
         made = (result[0].clamp(0, 1) * 255).round().byte().cpu().numpy()
         return [picture.transpose(1, 2, 0) for picture in (*crops, made)]
-
-
-def _full(picture: Tensor) -> Tensor:
-    """At the size that detectors know: (B, 3, S, S) -> (B, 3, 256, 256)."""
-    return F.interpolate(picture.float(), size=(CROP_SIZE, CROP_SIZE), mode="bilinear", align_corners=False)
 
 
 def _xavier(module: nn.Module) -> None:

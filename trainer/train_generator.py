@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from realtime.compositor import border_window
 from realtime.landmarks import CROP_SIZE, LIPS
 from trainer.data import Pictures
+from trainer.detector import Detector
 from trainer.generator import FLOW_STRIDE, Generator, GeneratorSettings, TargetEncoder, compose
 from trainer.loop import cosine, optimize
 from trainer.losses import (
@@ -29,6 +30,7 @@ from trainer.losses import (
 )
 from trainer.pairs import Pairs, conditions
 from trainer.sheet import sheet, wrapped
+from trainer.thesis import freeze, full_size, landmark_loss
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class GeneratorTraining:
     opaque: float = 0.1  # keeps the photo's own pixels, but where lips open on what they hid
     adversarial: float = 0.6  # the mouth is few of the patches
     adversary_from: float = 1.0
+    landmark: float = 0.04  # equation 4.1, of the detector that judges, if there is one
     mouths: float = 0.0  # share of pairs in which a shut mouth opens
     train_encoder: bool = True
     skip: dict[str, tuple[int, int]] = field(default_factory=dict)  # first and last frame of a clip not to use
@@ -76,8 +79,16 @@ class GeneratorTask:
 
     ema: tuple[str, ...] = ("encoder", "generator")
 
-    def __init__(self, pictures: Pictures, settings: GeneratorTraining, learning_rate: float) -> None:
+    def __init__(
+        self,
+        pictures: Pictures,
+        settings: GeneratorTraining,
+        learning_rate: float,
+        judge: Detector | None = None,
+    ) -> None:
+        """`judge`: a detector whose heatmaps of the results are to be those of the truths."""
         self.pictures, self.settings = pictures, settings
+        self.judge = None if judge is None else freeze(judge)
         skip = {clip: range(first, last + 1) for clip, (first, last) in settings.skip.items()}
         self.pairs = Pairs(pictures, settings.size, skip=skip, mouths=settings.mouths)
         self.modules: dict[str, nn.Module] = {
@@ -144,6 +155,8 @@ class GeneratorTask:
             "flow": s.flow * flow_error(flow, batch["flow"], batch["weight"] * F.avg_pool2d(weight, FLOW_STRIDE)[:, 0]),
             "opaque": s.opaque * mask_entropy(mask, hidden),
         }
+        if self.judge is not None:
+            losses["landmark"] = s.landmark * self._landmark_loss(result, truth, fabric)
         if progress >= s.adversary_from:
             channel = landmark_channel(inputs["driving"], truth.shape[-1])
             made, real = (
@@ -155,6 +168,14 @@ class GeneratorTask:
             losses["adversarial"] = s.adversarial * lsgan(score.float(), real=True)
         optimize(fabric, self.optimizers["generator"], torch.stack(list(losses.values())).sum())
         return {name: value.item() for name, value in losses.items()}
+
+    def _landmark_loss(self, result: Tensor, truth: Tensor, fabric: Fabric) -> Tensor:
+        judge: Any = self.judge.to(result.device)  # type: ignore[union-attr]
+        with fabric.autocast():
+            with torch.no_grad():
+                asked = judge(full_size(truth))
+            shown = judge(full_size(result))
+        return landmark_loss(shown.float(), asked.float())
 
     def _train_discriminator(self, made: Tensor, real: Tensor, fabric: Fabric) -> None:
         discriminator = self.modules["discriminator"]
