@@ -2,6 +2,8 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from engines.bundle import Bundle, default_bundle
 from engines.load import load_models
 from realtime.alignment import cut, similarity
+from realtime.bench import render_clip
 from realtime.photo import load_photo, portrait_path
 
 # A shell that starts the tests in the background has Ctrl-C ignored, and what they start would inherit that.
@@ -53,3 +56,22 @@ def portrait() -> Path:
 def crop(portrait: Path) -> NDArray[np.uint8]:
     """The embedded portrait's aligned 256x256 crop."""
     return cut(load_photo(portrait), similarity(HOPPER))
+
+
+@pytest.fixture(scope="session")
+def talking_face() -> list[NDArray[np.uint8]]:
+    """A camera's view of a face that talks and sways: 40 frames."""
+    from tests.facemesh import FaceMeshModels  # here, since MediaPipe takes long to import
+
+    with closing(FaceMeshModels()) as models:
+        frames = islice(render_clip(models, 40), 40)
+        return [frame.image for frame in frames if frame.image is not None]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a live server with room for two."""
+    from tests.webpeer import live_server
+
+    with live_server(tmp_path_factory.mktemp("panel")) as url:
+        yield url

@@ -37,12 +37,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with live_server(tmp_path_factory.mktemp("panel")) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def browser(clip: Path) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         made = playwright.chromium.launch(

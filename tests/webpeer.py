@@ -192,6 +192,14 @@ class Peer:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), 0.1)
 
+    async def follow(self, camera: Camera) -> int:
+        """Connect, and have the camera drive the photo: the number of results so far."""
+        assert (await self.connect(camera)).status_code == 200
+        await self.until(lambda: len(self.frames) > 2)
+        assert (await self.ask(type="source", name="camera"))["type"] == "done"
+        await self.until(lambda: any(said["type"] == "stats" and said["source"] == "camera" for said in self.messages))
+        return len(self.frames)
+
     async def upload(self, content: bytes, **query: str) -> httpx.Response:
         return await self._client.post("/photos", params={"session": self.session, **query}, content=content)
 
