@@ -5,11 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realtime.landmarks import FACEMESH, MIRROR
+import run
+from realtime.errors import InputError
+from realtime.landmarks import FACEMESH, LIPS, MIRROR, MOUTH_CORNERS
 from realtime.pose import MEAN_FACE
-from tests.drawn import write_drawn
+from tests.drawn import portrait_mesh, write_drawn
 from trainer.data import Pictures
-from trainer.head import CENTRE, OUTLINE, fit, fit_outline
+from trainer.head import CENTRE, OUTLINE, fit, fit_outline, mean_face
+from trainer.mesh import turn
+from trainer.prepare import PICTURE_SIZE, Picture, save
 
 
 def heads(count: int, rng: np.random.Generator) -> np.ndarray:
@@ -54,3 +58,42 @@ def test_a_folder_of_faces_is_fitted(tmp_path: Path) -> None:
     with np.load(tmp_path / "outline.npz") as maps:
         assert maps["own"].shape == (113, 36)
         assert maps["shift"].shape == (112, 36)
+
+
+def write_smiles(path: Path, kinds: tuple[str, ...]) -> np.ndarray:
+    """Stills of five people, whose heads differ in place, size and pose; what a smile adds to a face (56, 3)."""
+    image, mesh = np.zeros((PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8), portrait_mesh()
+    smile = np.zeros((56, 3), np.float32)
+    smile[LIPS] = 0, -1, 2
+    smile[MOUTH_CORNERS] = [(-6, -3, 4), (6, -3, 4)]
+    rng, pictures = np.random.default_rng(0), []
+    for number in range(5):
+        for kind in kinds:
+            face, pose = mesh.astype(np.float64), turn(0, 0, 0.1 * number)
+            if kind == "smiling":
+                face[FACEMESH] += smile
+                pose = turn(*rng.normal(0, 0.1, 3))
+            face = (face - face.mean(0)) @ pose.T * (0.6 + 0.1 * number) + [160, 150, 0] + rng.normal(0, 5, 3)
+            pictures.append(Picture(image, face.astype(np.float32), f"{number}_{kind}.jpg", f"person {number}", ""))
+    save(pictures, path)
+    return smile
+
+
+def test_a_mean_face_and_its_smile_are_found_whatever_the_pose(tmp_path: Path) -> None:
+    smile = write_smiles(tmp_path / "data.npz", ("neutral", "smiling"))
+    face, added = mean_face(Pictures(tmp_path / "data.npz"))
+    assert face[MIRROR] * [-1, 1, 1] + [256, 0, 0] == pytest.approx(face, abs=0.01)
+    assert face[[18, 22, 26, 30], 2].mean() == pytest.approx(0, abs=0.01)
+    assert np.abs(face - MEAN_FACE).max() < 25  # a face, in the place of a crop
+    grown = np.linalg.norm(added[MOUTH_CORNERS]) / np.linalg.norm(smile[MOUTH_CORNERS])  # the crop has its own scale
+    np.testing.assert_allclose(added, grown * smile, atol=0.15)
+
+
+def test_without_smiles_there_is_no_mean_face(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_smiles(tmp_path / "data.npz", ("neutral",))
+    with pytest.raises(InputError, match="nobody with one still named"):
+        mean_face(Pictures(tmp_path / "data.npz"))
+    paths = [f"--{name}={tmp_path / file}" for name, file in (("data", "data.npz"), ("output", "outline.npz"))]
+    assert run.main(["train", "head", *paths, f"--mean-face={tmp_path / 'face.npy'}"]) == 2
+    assert "named *smiling" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz"]

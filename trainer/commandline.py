@@ -32,6 +32,13 @@ def add_train(subparsers: "Subparsers") -> None:
     head = kinds.add_parser("head", help="fit the head's outline, which the flow prior regresses from the landmarks")
     head.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
     head.add_argument("--output", required=True, type=Path, help="npz file to write: realtime/outline.npz ships")
+    head.add_argument(
+        "--mean-face",
+        type=Path,
+        metavar="FILE",
+        help="npy file for the mean face and its smile, of people's stills named *neutral and *smiling, too: "
+        "realtime/mean_face.npy ships",
+    )
     head.set_defaults(run=_head)
 
     detector = kinds.add_parser("detector", help="train the landmark detector (thesis 4.2.2)")
@@ -125,10 +132,18 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _head(options: argparse.Namespace) -> None:
-    from trainer.data import Pictures
-    from trainer.head import fit
+    import numpy as np
 
-    print(f"{options.output}: {fit(Pictures(options.data), options.output):.2f} crop pixels from the meshes' outlines")
+    from realtime.report import check_path
+    from trainer.data import Pictures
+    from trainer.head import fit, mean_face
+
+    pictures = Pictures(options.data)
+    if options.mean_face:
+        check_path(options.mean_face, ".npy")
+        np.save(options.mean_face, mean_face(pictures))
+        print(f"{options.mean_face}: the mean face and its smile")
+    print(f"{options.output}: {fit(pictures, options.output):.2f} crop pixels from the meshes' outlines")
 
 
 def _detector(options: argparse.Namespace) -> None:

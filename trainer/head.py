@@ -1,13 +1,15 @@
-"""The head's outline from the 56 landmarks, by ridge regression on the teacher's meshes: what realtime.prior reads."""
+"""What the live program knows of heads: the outline from the 56 landmarks, by ridge regression on the teacher's meshes
+(realtime.prior), and the mean face and its smile (realtime.pose)."""
 
 from pathlib import Path
 
 import numpy as np
 
 from realtime.alignment import similarity
+from realtime.errors import InputError
 from realtime.landmarks import COUNT, CROP_SIZE, FACEMESH, MIRROR, five_points
 from trainer.data import Pictures
-from trainer.mesh import OVAL
+from trainer.mesh import OVAL, rigid_fit
 from trainer.pairs import Pairs, moved_mesh
 
 PAIRS = 15000
@@ -20,6 +22,8 @@ GROUPS = (
     *([34, 46], [40, 50], [35, 36, 37, 38, 39, 47, 48, 49], [41, 42, 43, 44, 45, 51, 52, 53]),
 )
 CENTRE = (CROP_SIZE - 1) / 2
+EYE_CORNERS = [33, 133, 362, 263]
+STILL = [*EYE_CORNERS, 168, 6, 197, 195, 5]  # with the nose's bridge: the vertices that a smile moves least
 
 
 def mesh_pairs(pairs: Pairs, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -80,3 +84,28 @@ def fit(pictures: Pictures, output: Path, count: int = PAIRS, seed: int = 0) -> 
     guess = change[:, FACEMESH].reshape(-1, 2 * COUNT) @ maps["shift"]
     np.savez(output, **maps)
     return float(np.sqrt(np.square(guess - change[:, OUTLINE].reshape(len(guess), -1)).mean()))
+
+
+def mean_face(pictures: Pictures) -> np.ndarray:
+    """The mean face, and what a smile adds to it: (2, 56, 3) float32, in crop pixels, depth from the eye corners on.
+
+    The medians over all people with stills whose names end in "neutral" and "smiling", as the teacher sees them, the
+    head's pose taken out of the smile; both mirror-symmetric. Raises InputError if nobody has both.
+    """
+    kept = np.flatnonzero((pictures.clips == "") & pictures.mesh.any((1, 2)))
+    # "neutral" and "smiling" are seven letters each
+    stills = {(str(pictures.persons[i]), Path(str(pictures.names[i])).stem[-7:]): pictures.mesh[i] for i in kept}
+    people = sorted(person for person, kind in stills if kind == "neutral" and (person, "smiling") in stills)
+    if not people:
+        raise InputError(f"{pictures.path} has nobody with one still named *neutral and one named *smiling")
+    rest, added = [], []
+    for person in people:
+        neutral, smile = stills[person, "neutral"], stills[person, "smiling"]
+        neutral = moved_mesh(neutral, similarity(five_points(neutral[FACEMESH, :2])))
+        neutral[:, 2] -= neutral[EYE_CORNERS, 2].mean()
+        turned, shift = rigid_fit(smile[STILL], neutral[STILL])
+        rest.append(neutral[FACEMESH])
+        added.append((smile @ turned.T + shift - neutral)[FACEMESH])
+    face, smile = np.median(rest, 0), np.median(added, 0)
+    both = [face + face[MIRROR] * [-1, 1, 1] + [CROP_SIZE, 0, 0], smile + smile[MIRROR] * [-1, 1, 1]]
+    return np.array(both, np.float32) / 2
