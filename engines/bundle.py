@@ -1,4 +1,6 @@
-"""A model bundle: a folder with three ONNX graphs and the card that describes them.
+"""A model bundle: a folder with three ONNX graphs and the card that describes them, and perhaps int8 graphs.
+
+Two of the graphs may be there once more in OpenVINO's own format, quantized to int8.
 
 The card must hold `weights_sha256`, which is `weights_hash(folder)`, and `graphs`: for each graph its `inputs` and
 `outputs`, name to shape, in the graph's order. The rest of it (training data, credits, metrics) is for people.
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 GRAPHS = ("detector", "target_encoder", "generator")
+QUANTIZED = ("detector", "generator")  # the graphs of every frame
+QUANTIZED_FILES = tuple(f"{name}_int8.{suffix}" for name in QUANTIZED for suffix in ("xml", "bin"))
 CROP, HEATMAPS = [1, 3, 256, 256], [1, 56, 64, 64]
 # Tensors the program relies on; the features that lead from the encoder to the generator are the bundle's own affair.
 CONTRACT: dict[str, dict[str, dict[str, list[int]]]] = {
@@ -40,6 +44,15 @@ class Bundle:
         return self.folder / f"{name}.onnx"
 
     @property
+    def quantized(self) -> bool:
+        """Whether it has int8 graphs."""
+        return all((self.folder / name).is_file() for name in QUANTIZED_FILES)
+
+    def int8_graph(self, name: str) -> Path:
+        """OpenVINO's int8 graph of one of QUANTIZED; the ONNX file of another."""
+        return self.folder / f"{name}_int8.xml" if name in QUANTIZED else self.graph(name)
+
+    @property
     def features(self) -> dict[str, list[int]]:
         return dict(self.card["graphs"]["target_encoder"]["outputs"])
 
@@ -53,10 +66,11 @@ class Bundle:
 
 
 def weights_hash(folder: Path) -> str:
-    """SHA-256 over the three graphs' files, in the order of GRAPHS, as 64 hexadecimal digits."""
+    """SHA-256 over the graphs' files, in the order of GRAPHS, then of QUANTIZED_FILES, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    for name in GRAPHS:
-        digest.update((folder / f"{name}.onnx").read_bytes())
+    for name in (*(f"{name}.onnx" for name in GRAPHS), *QUANTIZED_FILES):
+        if (file := folder / name).is_file():
+            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import openvino as ov
@@ -16,6 +17,8 @@ Array = NDArray[np.float32]
 Features = dict[str, ov.Tensor]
 
 PRECISIONS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
+INT8 = "int8"  # of the convolutions that a bundle has so; the rest is in the device's best floating point
+PLANAR = {"prior", "flow", "mask"}  # every other tensor of four dimensions has its channels last in memory
 
 
 def devices() -> dict[str, str]:
@@ -42,9 +45,10 @@ class Models:
     ) -> None:
         """Compile a bundle, or take it from the cache.
 
-        `precision` is one of PRECISIONS, or None for bf16 where the processor has it and f32 elsewhere; `device` is
-        OpenVINO's name, by default the processor; `threads` bounds the processor threads, by default one per physical
-        core; `say` is told how each graph was come by. Raises EngineError for what is not there or cannot be.
+        `precision` is int8 or one of PRECISIONS; None takes int8 on a processor if the bundle has it, else bf16 or f16
+        where the device has them, else f32; `device` is OpenVINO's name, by default the processor; `threads` bounds
+        the processor threads, by default one per physical core; `say` is told how each graph was come by. Raises
+        EngineError for what is not there or cannot be.
         """
         core = ov.Core()
         self._device_name = device or "CPU"
@@ -53,10 +57,14 @@ class Models:
                 f"OpenVINO has no device {device!r} here: choose one of {', '.join(core.available_devices)}"
             )
         self.device = str(core.get_property(self._device_name, "FULL_DEVICE_NAME")).strip()
-        self.precision = precision or self._native_precision(core)
-        if self.precision not in PRECISIONS:
-            raise EngineError(f"there is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
-        self._settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision]}
+        floating = self._native_precision(core)
+        self.precision = precision or (INT8 if bundle.quantized and self._device_name == "CPU" else floating)
+        if self.precision not in (INT8, *PRECISIONS):
+            raise EngineError(f"there is no precision {precision!r}: choose one of {', '.join((INT8, *PRECISIONS))}")
+        if self.precision == INT8 and not bundle.quantized:
+            raise EngineError(f"the model bundle {bundle.folder} has no int8 graphs: `export --data` makes them")
+        self._floating = floating if self.precision == INT8 else self.precision
+        self._settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": PRECISIONS[self._floating]}
         if threads is not None and self._device_name == "CPU":
             self._settings["INFERENCE_NUM_THREADS"] = threads
         programs = {name: self._program(core, bundle, name, say) for name in GRAPHS}
@@ -68,14 +76,14 @@ class Models:
 
     def detect(self, crop: NDArray[np.uint8]) -> Array:
         """Crop (256, 256, 3) RGB uint8 -> heatmaps (56, 64, 64) in [0, 1]."""
-        self._detector.set_tensor("crop", _shared(crop))
+        self._detector.get_tensor("crop").data[0] = crop
         self._detector.infer()
-        return _output(self._detector, "heatmaps")
+        return _output(self._detector, "heatmaps").transpose(2, 0, 1)
 
     def encode_target(self, crop: NDArray[np.uint8], heatmaps: Array) -> Features:
         """The photo's features, for `generate`: crop (256, 256, 3) RGB uint8 and its heatmaps (56, 64, 64)."""
-        self._encoder.set_tensor("crop", _shared(crop))
-        self._encoder.set_tensor("heatmaps", _shared(heatmaps))
+        self._encoder.get_tensor("crop").data[0] = crop
+        self._encoder.get_tensor("heatmaps").data[0] = heatmaps.transpose(1, 2, 0)
         self._encoder.infer()
         return {name: ov.Tensor(self._encoder.get_tensor(name).data) for name in self._feature_names}
 
@@ -86,8 +94,8 @@ class Models:
             for name, tensor in features.items():
                 request.set_tensor(name, tensor)
             self._features = features
-        request.set_tensor("driving", _shared(driving))
-        request.set_tensor("prior", _shared(prior))
+        request.get_tensor("driving").data[0] = driving.transpose(1, 2, 0)
+        request.get_tensor("prior").data[0] = prior
         request.infer()
         return _output(request, "flow"), _output(request, "mask")[0], _output(request, "colour")
 
@@ -104,17 +112,18 @@ class Models:
 
     def _program(self, core: ov.Core, bundle: Bundle, name: str, say: Callable[[str], None] | None) -> ov.CompiledModel:
         started = time.perf_counter()
+        graph = bundle.int8_graph(name) if self.precision == INT8 else bundle.graph(name)
         entry = Entry(bundle.weights_hash, name, self.engine, ov.get_version(), self.device, self.precision)
         cached = _cached(core, entry, self._device_name, self._settings)
-        program = cached or _compiled(core, bundle, name, self._device_name, self._settings)
+        program = cached or _compiled(core, graph, self._device_name, self._settings)
         running = program.get_property("INFERENCE_PRECISION_HINT").to_string()
-        if running != self.precision:
-            raise EngineError(f"{self.device} cannot run {self.precision}: OpenVINO would run {running} there")
+        if running != self._floating:
+            raise EngineError(f"{self.device} cannot run {self._floating}: OpenVINO would run {running} there")
         if cached is None:
             _keep(program, entry)
         if say:
             origin = "compiled" if cached is None else "from the cache"
-            say(f"{name}: {origin} in {time.perf_counter() - started:.2f} s, {running}")
+            say(f"{name}: {origin} in {time.perf_counter() - started:.2f} s, {self.precision}")
         return program
 
 
@@ -127,11 +136,11 @@ def _cached(core: ov.Core, entry: Entry, device: str, settings: dict[str, object
         return None
 
 
-def _compiled(core: ov.Core, bundle: Bundle, name: str, device: str, settings: dict[str, object]) -> ov.CompiledModel:
+def _compiled(core: ov.Core, graph: Path, device: str, settings: dict[str, object]) -> ov.CompiledModel:
     try:
-        return core.compile_model(_with_program_layouts(core.read_model(bundle.graph(name))), device, settings)
+        return core.compile_model(_with_program_layouts(core.read_model(graph)), device, settings)
     except RuntimeError as error:
-        raise EngineError(f"OpenVINO cannot compile {bundle.graph(name)} for {device}: {_last_line(error)}") from error
+        raise EngineError(f"OpenVINO cannot compile {graph} for {device}: {_last_line(error)}") from error
 
 
 def _keep(program: ov.CompiledModel, entry: Entry) -> None:
@@ -141,23 +150,18 @@ def _keep(program: ov.CompiledModel, entry: Entry) -> None:
 
 
 def _with_program_layouts(model: ov.Model) -> ov.Model:
-    """Let the graph take the crop, and give the colour, as the program holds pictures: (1, 256, 256, 3)."""
+    """Have tensors lie in memory as processors' convolutions want them, and pictures as the program holds them: with
+    the channels last, (1, 256, 256, 3); pictures come as bytes."""
     steps = PrePostProcessor(model)
-    if any("crop" in port.names for port in model.inputs):
-        crop = steps.input("crop")
-        crop.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-        crop.model().set_layout(ov.Layout("NCHW"))
-        crop.preprocess().convert_element_type(ov.Type.f32).scale(255.0)
-    if any("colour" in port.names for port in model.outputs):
-        colour = steps.output("colour")
-        colour.model().set_layout(ov.Layout("NCHW"))
-        colour.tensor().set_layout(ov.Layout("NHWC"))
+    for side, ports in ((steps.input, model.inputs), (steps.output, model.outputs)):
+        for name in (port.any_name for port in ports if port.any_name not in PLANAR):
+            tensor = side(name)
+            tensor.model().set_layout(ov.Layout("NCHW"))
+            tensor.tensor().set_layout(ov.Layout("NHWC"))
+            if name == "crop":
+                tensor.tensor().set_element_type(ov.Type.u8)
+                tensor.preprocess().convert_element_type(ov.Type.f32).scale(255.0)
     return steps.build()
-
-
-def _shared(array: NDArray[np.generic]) -> ov.Tensor:
-    """A batch of one on the array's own memory."""
-    return ov.Tensor(np.ascontiguousarray(array)[None], shared_memory=True)
 
 
 def _output(request: ov.InferRequest, name: str) -> Array:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import pytest
 from numpy.typing import NDArray
 
-from engines.bundle import CONTRACT, GRAPHS, Bundle, EngineError, load_bundle, weights_hash
+from engines.bundle import CONTRACT, GRAPHS, QUANTIZED_FILES, Bundle, EngineError, load_bundle, weights_hash
 from engines.cache import cache_folder
 from engines.graph import Graph
 from engines.load import load_models
@@ -71,8 +72,8 @@ def test_reference_agrees_with_onnx_runtime(
     assert session.run(None, {"crop": picture})[0][0] == pytest.approx(reference["heatmaps"], abs=1e-4)
 
 
-# How far an engine may be from the reference, on average and at worst: f32 differs by the order of sums, bf16 keeps
-# eight bits. Where a heatmap is flat, its peak may fall on the neighbouring cell.
+# How far an engine may be from the reference, on average and for all but a thousandth: f32 differs by the order of
+# sums, bf16 keeps eight bits, int8 has 256 levels. Where a heatmap is flat, its peak may fall on the neighbouring cell.
 TOLERANCE = {
     "f32": dict.fromkeys(("heatmaps", "points", "flow", "mask", "colour"), (1e-05, 0.001)),
     "bf16": {
@@ -82,14 +83,24 @@ TOLERANCE = {
         "mask": (0.005, 0.1),  # steep at the lips: a bf16 step there is a few per cent of a blend
         "colour": (0.01, 0.1),
     },
+    "int8": {
+        "heatmaps": (5e-3, 0.1),
+        "points": (0.3, 2.0),
+        "flow": (0.1, 0.6),
+        "mask": (0.03, 0.4),
+        "colour": (0.02, 0.2),
+    },
 }
 
 
-@pytest.mark.parametrize("precision", ["f32", None])
+@pytest.mark.parametrize("precision", ["f32", "bf16", "int8"])
 def test_openvino_agrees_with_the_reference(
-    bundle: Bundle, crop: Image, reference: dict[str, NDArray[np.float32]], precision: str | None
+    bundle: Bundle, crop: Image, reference: dict[str, NDArray[np.float32]], precision: str
 ) -> None:
+    if precision == "bf16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bf16")
     models = load_models("openvino", precision, bundle)
+    assert models.precision == precision
     made = _outputs(models, crop)
     for name, (average, worst) in TOLERANCE[models.precision].items():
         assert made[name].shape == reference[name].shape
@@ -98,6 +109,16 @@ def test_openvino_agrees_with_the_reference(
         assert error.mean() < average, name
         assert np.percentile(error, 99.9) < worst, name
     models.close()
+
+
+def test_int8_is_taken_where_the_bundle_has_it(bundle: Bundle, copy: Path) -> None:
+    assert load_models("openvino", None, bundle).precision == "int8"
+    for name in QUANTIZED_FILES:
+        (copy / name).unlink()
+    _edit_card(copy, lambda card: card.update(weights_sha256=weights_hash(copy)))
+    assert load_models("openvino", None, load_bundle(copy)).precision != "int8"
+    with pytest.raises(EngineError, match=r"has no int8 graphs: `export --data` makes them"):
+        load_models("openvino", "int8", load_bundle(copy))
 
 
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
@@ -194,14 +215,14 @@ def test_a_graph_that_is_none_is_refused(engine: str, copy: Path) -> None:
     (copy / "detector.onnx").write_bytes(b"no graph at all")
     _edit_card(copy, lambda card: card.update(weights_sha256=weights_hash(copy)))
     with pytest.raises(EngineError, match=r"detector\.onnx"):
-        load_models(engine, None, load_bundle(copy))
+        load_models(engine, "f32", load_bundle(copy))
 
 
 @pytest.mark.parametrize(
     ("engine", "precision", "device", "message"),
     [
         ("tensorflow", None, None, "there is no engine 'tensorflow': choose one of tensorrt, openvino, torch"),
-        ("openvino", "int3", None, "there is no precision 'int3': choose one of f32, bf16, f16"),
+        ("openvino", "int3", None, "there is no precision 'int3': choose one of int8, f32, bf16, f16"),
         ("openvino", None, "TPU", "no device 'TPU'"),
         ("torch", None, "cuda:63", "no device 'cuda:63'"),
         ("torch", "int3", None, "there is no precision 'int3': choose one of f32, f16, bf16"),

@@ -286,13 +286,18 @@ def add_export(subparsers: "Subparsers") -> None:
     parser.add_argument("--detector", required=True, type=Path, metavar="CHECKPOINT", help="of `train detector`")
     parser.add_argument("--generator", required=True, type=Path, metavar="CHECKPOINT", help="of `train generator`")
     parser.add_argument("--output", required=True, type=Path, help="folder of the bundle")
+    parser.add_argument(
+        "--data", type=Path, help="what `train prepare` wrote, to calibrate int8 graphs on; without it there are none"
+    )
     parser.set_defaults(run=_export)
 
 
 def _export(options: argparse.Namespace) -> None:
+    from trainer.data import Pictures
     from trainer.export import export
 
-    export(options.detector, options.generator, options.output)
+    pictures = Pictures(options.data) if options.data else None
+    export(options.detector, options.generator, options.output, pictures)
     print(f"{options.output}: a bundle for --bundle")
 
 

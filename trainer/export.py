@@ -13,11 +13,12 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from engines.bundle import GRAPHS, load_bundle, weights_hash
+from engines.bundle import GRAPHS, QUANTIZED_FILES, load_bundle, weights_hash
 from realtime.errors import InputError
 from realtime.landmarks import COUNT, CROP_SIZE, HEATMAP_SIZE, SIGMA, STRIDE
 from realtime.prior import PRIOR_SIZE
 from trainer.checkpoint import read_detector, read_generator
+from trainer.data import Pictures
 from trainer.fpn import FpnGenerator
 
 OPSET = 17
@@ -48,8 +49,10 @@ def _shapes(path: Path) -> dict[str, dict[str, list[int]]]:
     return {k: {t.name: [d.dim_value for d in t.type.tensor_type.shape.dim] for t in v} for k, v in sides.items()}
 
 
-def export(detector_path: Path, generator_path: Path, output: Path) -> None:
+def export(detector_path: Path, generator_path: Path, output: Path, pictures: Pictures | None = None) -> None:
     """Write a bundle from a detector's and a generator's checkpoint; `output` changes only when all of it is good.
+
+    With `pictures` to calibrate on, the bundle has int8 graphs, too.
 
     Raises InputError for a checkpoint that does not fit.
     """
@@ -71,6 +74,10 @@ def export(detector_path: Path, generator_path: Path, output: Path) -> None:
         prior = torch.zeros(1, 2, PRIOR_SIZE, PRIOR_SIZE)
         inputs = {"driving": heatmaps, "prior": prior, **features}
         _graph(generator, folder / "generator.onnx", inputs, ("flow", "mask", "colour"))
+        if pictures is not None:
+            from trainer.quantize import quantize
+
+            quantize(folder, pictures)
         card = {
             "name": "puppetcam",
             "date": date.today().isoformat(),
@@ -90,8 +97,10 @@ def export(detector_path: Path, generator_path: Path, output: Path) -> None:
         (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         load_bundle(folder)
         output.mkdir(parents=True, exist_ok=True)
-        for file in (*(f"{name}.onnx" for name in GRAPHS), "card.json"):
-            shutil.move(folder / file, output / file)
+        for name in QUANTIZED_FILES:
+            (output / name).unlink(missing_ok=True)
+        for file in folder.iterdir():
+            shutil.move(file, output / file.name)
 
 
 def _training(state: dict[str, Any], network: dict[str, Any]) -> dict[str, Any]:
