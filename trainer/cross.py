@@ -44,9 +44,7 @@ class Drive:
 
 def drives(pictures: Pictures, photos: int = 2) -> list[Drive]:
     """Every held-out clip, and every held-out person with several stills, driving so many photos of others."""
-    stills: dict[str, list[int]] = {}
-    for index in np.flatnonzero(pictures.validation & (pictures.clips == "")):
-        stills.setdefault(str(pictures.persons[index]), []).append(int(index))
+    stills = pictures.held_out_stills()
     sources: dict[str, list[np.ndarray]] = {}
     for name in sorted(set(pictures.clips[pictures.validation]) - {""}):
         indices = np.flatnonzero(pictures.clips == name)

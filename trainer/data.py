@@ -48,6 +48,13 @@ class Pictures:
     def clip_names(self) -> list[str]:
         return sorted(set(self.clips) - {""})
 
+    def held_out_stills(self) -> dict[str, list[int]]:
+        """Indices of the stills of each person who is held out, in the file's order."""
+        people: dict[str, list[int]] = {}
+        for index in np.flatnonzero(self.validation & (self.clips == "")):
+            people.setdefault(str(self.persons[index]), []).append(int(index))
+        return people
+
     def image(self, index: int) -> np.ndarray:
         """RGB uint8 (320, 320, 3)."""
         start = self._ends[index - 1] if index else 0

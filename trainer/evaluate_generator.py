@@ -141,10 +141,12 @@ def clip_sequences(pictures: Pictures) -> list[Sequence]:
 
 def still_sequences(pictures: Pictures) -> list[Sequence]:
     """The held-out people with several stills, each still under its own crop."""
-    people: dict[str, list[np.ndarray]] = {}
-    for i in np.flatnonzero(pictures.validation & (pictures.clips == "")):
-        people.setdefault(str(pictures.persons[i]), []).append(aligned(pictures, int(i)))
-    return [Sequence(name, first, later) for name, (first, *later) in people.items() if later]
+    sequences = []
+    for name, indices in pictures.held_out_stills().items():
+        first, *later = (aligned(pictures, i) for i in indices)
+        if later:
+            sequences.append(Sequence(name, first, later))
+    return sequences
 
 
 @dataclass
