@@ -4,10 +4,16 @@ import argparse
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from realtime.errors import InputError
+
+if TYPE_CHECKING:
+    from realtime.faces import Detect
+    from realtime.photo import Notify
+    from realtime.retarget import Retargeter
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +21,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", default="hopper", help="photo, or the name of an embedded portrait (%(default)s)")
     parser.add_argument("--output", required=True, type=Path, help="MP4 file to write")
     parser.add_argument("--motion", default="relative", help="relative, or absolute: the face as the source has it")
-    parser.add_argument("--reference", default="first", help="the source's neutral: the first frame, or the best")
+    parser.add_argument(
+        "--reference", default="first", help="the source's neutral: the first frame, or the best, most like the photo"
+    )
     parser.add_argument(
         "--gain",
         nargs="+",
@@ -51,6 +59,8 @@ def make_video(options: argparse.Namespace, load_models: Callable[[], Any]) -> N
             puppet = stack.enter_context(closing(Puppet(models, photo, settings, say)))
         except InputError as error:
             raise InputError(f"{options.target}: {error}") from None
+        if options.reference == "best" and not source.live:
+            _look_ahead(options.source, models.detect, puppet.retargeter, say)
         progress = stack.enter_context(tqdm(total=source.frame_count, unit=" frames"))
         count = reenact(
             source,
@@ -63,3 +73,22 @@ def make_video(options: argparse.Namespace, load_models: Callable[[], Any]) -> N
             notify=say,
         )
     print(f"{options.output}: {count} frames")
+
+
+def _look_ahead(text: str, detect: "Detect", retargeter: "Retargeter", say: "Notify") -> None:
+    """Look through a recording, opened for this alone, and make the frame most like the photo the neutral."""
+    from tqdm import tqdm
+
+    from realtime.sources import open_source
+    from realtime.video import find_neutral
+
+    with (
+        closing(open_source(text, lambda _: None)) as source,  # what is amiss with it is said when it is played
+        tqdm(total=source.frame_count, desc="looking for the neutral", unit=" frames", leave=False) as progress,
+    ):
+        found = find_neutral(source, detect, retargeter.photo_points, progress.update)
+    if found is not None:
+        seconds, points = found
+        say(f"the neutral is the frame at {seconds:.2f} s, the one most like the photo")
+        retargeter.calibrate(points)
+        retargeter.set_settings(replace(retargeter.settings, reference="first"))  # it stays

@@ -45,8 +45,9 @@ class RetargetSettings:
     """How the source's motion becomes the photo's.
 
     motion: "relative" or "absolute". reference: the neutral is the "first" frame, or at any time the "best" so far,
-    the one most like the photo. mouth, eyes, brows, gaze, head: gains of relative motion, 0 still, 1 as the source.
-    smoothing: 0 none, 1 for a webcam; None is 1 for relative motion, and 0 for absolute, which is judged by accuracy.
+    the one most like the photo; a recording's best of all, if `calibrate` is given it beforehand. mouth, eyes, brows,
+    gaze, head: gains of relative motion, 0 still, 1 as the source. smoothing: 0 none, 1 for a webcam; None is 1 for
+    relative motion, and 0 for absolute, which is judged by accuracy.
     Raises InputError for what cannot be meant.
     """
 

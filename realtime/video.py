@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -18,8 +19,10 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from realtime.errors import InputError
-from realtime.landmarks import CROP_SIZE
+from realtime.faces import Detect, FaceFinder, FaceTracker
+from realtime.landmarks import CROP_SIZE, Array
 from realtime.photo import Notify
+from realtime.retarget import best_reference
 from realtime.soundtrack import Soundtrack
 from realtime.sources import DEFAULT_RATE, Frame, Source
 
@@ -31,6 +34,7 @@ Size = tuple[int, int]  # width, height
 Animate = Callable[[Frame], "Result"]
 
 WAITING = 4  # frames that may wait for the encoder
+LOOKS = 300  # frames of a recording that are looked at for the best neutral
 LABEL = "synthetic: made with Puppetcam"
 # Without B-frames a file's length is right also when the last gap between its frames is a long one.
 X264 = {"preset": "veryfast", "crf": "18", "bf": "0"}
@@ -164,6 +168,36 @@ def _fill(
     except KeyboardInterrupt:
         return count, seen, True
     return count, seen, False
+
+
+def find_neutral(
+    source: Source, detect: Detect, photo_points: Array, on_frame: Callable[[], object] = lambda: None
+) -> tuple[float, Array] | None:
+    """Seconds and points (56, 2) of the frame of a recording that most resembles the photo; None if none has a face.
+
+    Reads the source to its end and looks at LOOKS of its frames, evenly spread; at the first LOOKS, if it does not say
+    how many it has. photo_points: (56, 2) in the photo's crop. `on_frame` is called for every frame read.
+    """
+    count = source.frame_count
+    step = ceil(count / LOOKS) if count else 1
+    moments, track = [], []
+    with FaceFinder() as finder:
+        tracker = FaceTracker(detect, finder)
+        for frame in islice(source, None if count else LOOKS):
+            on_frame()
+            if frame.index % step:
+                continue
+            points = frame.points
+            if frame.image is not None:
+                face = tracker.track(frame.image)
+                points = face.points if face else None
+            if points is not None:
+                moments.append(float(frame.pts * frame.time_base))
+                track.append(points)
+    if not track:
+        return None
+    best = best_reference(np.array(track), photo_points)
+    return moments[best], track[best]
 
 
 def reenact(
