@@ -9,7 +9,7 @@ from realtime.alignment import similarity
 from realtime.errors import InputError
 from realtime.landmarks import COUNT, CROP_SIZE, FACEMESH, MIRROR, five_points
 from trainer.data import Pictures
-from trainer.mesh import OVAL, rigid_fit
+from trainer.mesh import EYE_CORNERS, OVAL, rigid_fit
 from trainer.pairs import Pairs, moved_mesh
 
 PAIRS = 15000
@@ -22,8 +22,7 @@ GROUPS = (
     *([34, 46], [40, 50], [35, 36, 37, 38, 39, 47, 48, 49], [41, 42, 43, 44, 45, 51, 52, 53]),
 )
 CENTRE = (CROP_SIZE - 1) / 2
-EYE_CORNERS = [33, 133, 362, 263]
-STILL = [*EYE_CORNERS, 168, 6, 197, 195, 5]  # with the nose's bridge: the vertices that a smile moves least
+STILL = [*EYE_CORNERS.ravel(), 168, 6, 197, 195, 5]  # with the nose's bridge: the vertices that a smile moves least
 
 
 def mesh_pairs(pairs: Pairs, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
