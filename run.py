@@ -22,8 +22,8 @@ from realtime.commandline import make_video
 from realtime.errors import InputError
 from trainer.commandline import add_export, add_train
 from trainer.evaluation_command import add_evaluate
+from web.commandline import add_batch_option, serve_live
 from web.commandline import add_options as add_live_options
-from web.commandline import serve_live
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -139,7 +139,7 @@ def _add_bench(subparsers: "Subparsers") -> None:
     parser.add_argument("--plot", type=Path, help="PNG file for a bar chart of the stages")
     parser.add_argument("--web", action="store_true", help="measure the live page in Chromium, from glass to glass")
     parser.add_argument("--sessions", type=int, help="measure how many of so many people are served at 30 FPS")
-    parser.add_argument("--batch", action="store_true", help="have those sessions share models that take batches")
+    add_batch_option(parser)
     parser.set_defaults(run=_bench)
 
 
@@ -153,7 +153,7 @@ def _bench(options: argparse.Namespace) -> None:
             report.check_path(path, suffix)
     if not 0 < options.seconds <= 3600:
         raise InputError(f"--seconds {options.seconds:g} is out of range: more than 0 and at most 3600 is needed")
-    if options.batch and options.sessions is None:
+    if options.batch is not None and options.sessions is None:
         raise InputError("--batch is about --sessions: say how many")
     if options.web or options.sessions is not None:
         if options.plot:

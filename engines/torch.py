@@ -116,6 +116,11 @@ class Models(_Base):
 
     engine = "torch"
 
+    @property
+    def gpu(self) -> bool:
+        """Whether batches gain: a card works on their frames side by side, a processor on one after the other."""
+        return self.device.startswith("cuda")
+
     @torch.inference_mode()
     def detect_many(self, calls: list[tuple[NDArray[np.uint8]]]) -> list[Array]:
         """`detect` of several crops at once."""

@@ -8,7 +8,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from realtime.landmarks import Array
 from realtime.puppet import Image, Models
@@ -17,8 +17,16 @@ MOST = 8  # frames in a batch
 Request = tuple[str, tuple[Any, ...], "Future[Any]"]  # a method's name, its arguments, and its answer
 
 
+@runtime_checkable
 class BatchModels(Models, Protocol):
-    """Models that take several frames in one call. Each call is the tuple of arguments of the method of one frame."""
+    """Models that take several frames in one call. Each call is the tuple of arguments of the method of one frame.
+
+    Results are the caller's: no later call overwrites them.
+    """
+
+    @property
+    def gpu(self) -> bool:
+        """Whether a GPU runs them: it takes hardly longer for a batch than for a frame, a processor does."""
 
     def detect_many(self, calls: list[tuple[Image]]) -> list[Array]: ...
 
@@ -26,7 +34,10 @@ class BatchModels(Models, Protocol):
 
 
 class Batcher:
-    """Owns models on a thread of its own, for the sessions that `session` gives models of their own, so they think."""
+    """Owns models on a thread of its own, for the sessions that `session` gives models of their own, so they think.
+
+    Any thread may use it. An error reaches the session alone whose frame it comes of.
+    """
 
     def __init__(self, models: BatchModels) -> None:
         self.models = models
@@ -37,6 +48,8 @@ class Batcher:
             "encode_target": lambda calls: [models.encode_target(*call) for call in calls],
         }
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closed = False
         self._worker = threading.Thread(target=self._work, name="batches")
 
     def start(self) -> None:
@@ -47,13 +60,19 @@ class Batcher:
         return Session(self)
 
     def ask(self, method: str, *arguments: Any) -> "Future[Any]":
+        """What a method will give. Raises RuntimeError once the batcher is closed."""
         answer: Future[Any] = Future()
-        self._requests.put((method, arguments, answer))
+        with self._lock:  # nothing comes into the queue after its end, where it would wait for ever
+            if self._closed:
+                raise RuntimeError("the models are closed")
+            self._requests.put((method, arguments, answer))
         return answer
 
     def close(self) -> None:
-        """End the thread once all is answered, and close the models. No session may ask any more."""
-        self._requests.put(None)
+        """End the thread once all that was asked is answered, and close the models."""
+        with self._lock:
+            self._closed = True
+            self._requests.put(None)
         self._worker.join()
         self.models.close()
 
@@ -70,13 +89,16 @@ class Batcher:
                 return
 
     def _answer(self, many: Callable[[list[Any]], list[Any]], requests: list[Request]) -> None:
-        self.largest = max(self.largest, len(requests))
         try:
             results = many([arguments for _, arguments, _ in requests])
         except Exception as error:
-            for _, _, answer in requests:
-                answer.set_exception(error)
+            if len(requests) == 1:
+                requests[0][2].set_exception(error)
+            else:
+                for request in requests:  # alone, whoever is not at fault is served
+                    self._answer(many, [request])
         else:
+            self.largest = max(self.largest, len(requests))
             for (_, _, answer), result in zip(requests, results, strict=True):
                 answer.set_result(result)
 

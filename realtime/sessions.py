@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from realtime.batch import Batcher
 from realtime.bench import CAMERA_RATE, Image, Replay, captured, held, peak_memory_mb, render_clip, spread
 from realtime.errors import InputError
 from realtime.loop import Loop
+from realtime.pool import ModelPool
 from realtime.puppet import Models, Puppet, Result
 from realtime.sources import Frame, Source
 
@@ -28,18 +28,22 @@ class _Viewer:
 
 
 def measure_sessions(
-    load: Callable[[], Models], photo: Image, source: Source | None, seconds: float, count: int, batch: bool = False
+    load: Callable[[], Models],
+    photo: Image,
+    source: Source | None,
+    seconds: float,
+    count: int,
+    batch: bool | None = None,
 ) -> dict[str, Any]:
     """Figures of `count` sessions on one device.
 
-    load: makes models, for every session its own as on the live page, or for all of them one where `batch` has their
-    frames go in batches; photo and source as `realtime.bench.measure` has them. `served` counts the sessions that got
-    95 of 100 frames of their camera; `fps` is each session's; `largest_batch` counts frames.
+    load and batch: as ModelPool has them, which serves the live page, too; photo and source: as
+    `realtime.bench.measure` has them. `served` counts the sessions that got 95 of 100 frames of their camera; `fps` is
+    each session's; `shared` says whether all had one set of models; `largest_batch` counts frames.
     """
     with contextlib.ExitStack() as stack:
-        batcher = stack.enter_context(contextlib.closing(_batcher(load()))) if batch else None
-        new = batcher.session if batcher else load
-        models = [stack.enter_context(contextlib.closing(new())) for _ in range(count)]
+        pool = stack.enter_context(contextlib.closing(ModelPool(load, batch)))
+        models = [stack.enter_context(pool.lend()) for _ in range(count)]
         puppets = [stack.enter_context(contextlib.closing(Puppet(one, photo))) for one in models]
         frames = list(held(source or render_clip(models[0])))
         if all(puppets[0].animate(captured(frame)).points is None for frame in frames[:10]):
@@ -54,21 +58,13 @@ def measure_sessions(
             "fps_together": round(len(everyone) / seconds, 1),
             "latency_ms": spread(everyone or [float("nan")]),
             "dropped": dropped,
-            "largest_batch": batcher.largest if batcher else 1,
+            "shared": pool.batcher is not None,
+            "largest_batch": pool.batcher.largest if pool.batcher else 1,
             "peak_memory_mb": round(peak_memory_mb(), 1),
             "engine": models[0].engine,
             "precision": models[0].precision,
             "device": models[0].device,
         }
-
-
-def _batcher(models: Any) -> Batcher:
-    if not hasattr(models, "generate_many"):
-        models.close()
-        raise InputError(f"the engine {models.engine} takes one frame at a time: --batch is for --engine torch")
-    batcher = Batcher(models)
-    batcher.start()
-    return batcher
 
 
 def _run(puppets: Sequence[Puppet], frames: Sequence[Frame], seconds: float) -> tuple[list[list[float]], int]:
@@ -98,6 +94,7 @@ def sentences(figures: dict[str, Any]) -> str:
     """The figures for a person."""
     each = ", ".join(f"{rate:g}" for rate in figures["fps"])
     latency = figures["latency_ms"]
+    models = f"shared, largest batch {figures['largest_batch']}" if figures["shared"] else "a set for each session"
     return "\n".join(
         [
             f"{figures['served']} of {figures['sessions']} sessions served at {CAMERA_RATE} FPS "
@@ -105,7 +102,7 @@ def sentences(figures: dict[str, Any]) -> str:
             f"frames per second   {each}; together {figures['fps_together']:g}",
             f"latency, ms         median {latency['median']:.1f}, p95 {latency['p95']:.1f}, p99 {latency['p99']:.1f}",
             f"dropped             {figures['dropped']}",
-            f"largest batch       {figures['largest_batch']}",
+            f"models              {models}",
             f"peak memory, MiB    {figures['peak_memory_mb']}",
         ]
     )

@@ -18,12 +18,13 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSession
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from numpy.typing import NDArray
 
+from realtime.pool import ModelPool
 from realtime.sources import open_source
 from tests.facemesh import FaceMeshModels
 from web.address import listen
 from web.feed import OpenSource
 from web.server import create_app
-from web.studio import ModelPool, Studio
+from web.studio import Studio
 from web.virtualcam import VirtualCamera
 
 Image = NDArray[np.uint8]

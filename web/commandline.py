@@ -19,11 +19,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--virtual-camera", action="store_true", help="show the first person's result to meetings on this machine, too"
     )
     parser.add_argument("--sessions", type=int, default=2, help="how many people at once (%(default)s)")
+    add_batch_option(parser)
     parser.add_argument("--token", help="what visitors must know; made and printed for other hosts than this machine")
     parser.add_argument("--tls-cert", type=Path, help="certificate, a PEM file")
     parser.add_argument("--tls-key", type=Path, help="its key, a PEM file")
     parser.add_argument("--self-signed", action="store_true", help="TLS with a certificate made now")
     parser.add_argument("--no-mark", action="store_true", help='leave out the word "synthetic" in the corner')
+
+
+def add_batch_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch",
+        action=argparse.BooleanOptionalAction,
+        help="have sessions share one set of models that takes their frames in batches, or not; if not given, they "
+        "share where the engine takes batches on a GPU",
+    )
 
 
 def serve_live(options: argparse.Namespace, load_models: Callable[[], Any]) -> None:
@@ -35,9 +45,10 @@ def serve_live(options: argparse.Namespace, load_models: Callable[[], Any]) -> N
 
     with ExitStack() as stack:
         virtual_camera = stack.enter_context(closing(VirtualCamera())) if options.virtual_camera else None
-        from realtime.sources import open_source  # what takes long to import comes when the rest is right
+        from realtime.pool import ModelPool  # what takes long to import comes when the rest is right
+        from realtime.sources import open_source
         from web.serve import serve
-        from web.studio import ModelPool, Studio
+        from web.studio import Studio
 
         studio = Studio(
             target=options.target,
@@ -46,7 +57,7 @@ def serve_live(options: argparse.Namespace, load_models: Callable[[], Any]) -> N
             mark=not options.no_mark,
             asked=" ".join(filter(None, (options.engine, options.precision))),
             open_source=open_source,
-            pool=ModelPool(load_models),
+            pool=ModelPool(load_models, options.batch),
             virtual_camera=virtual_camera,
         )
         serve(studio, address)

@@ -17,7 +17,7 @@ from realtime.bench import measure
 from realtime.errors import InputError
 from realtime.motion import motion_names
 from realtime.photo import load_photo, portrait_names
-from realtime.puppet import Models, Puppet
+from realtime.puppet import Puppet
 from realtime.retarget import MOTIONS, REFERENCES, RetargetSettings
 from realtime.sources import open_source
 from realtime.video import reenact
@@ -47,15 +47,6 @@ def mount_panel(app: FastAPI, panel: gr.Blocks, folder: Path) -> None:
 
 
 @contextmanager
-def _borrowed(studio: Studio) -> Iterator[Models]:
-    models = studio.pool.take()
-    try:
-        yield models
-    finally:
-        studio.pool.give(models)
-
-
-@contextmanager
 def _plain_errors() -> Iterator[None]:
     """What a person can put right is shown to them as a sentence."""
     try:
@@ -82,7 +73,7 @@ def _run_video(studio: Studio, folder: Path) -> Callable[..., str]:
             photo = decode_photo(Path(upload).read_bytes(), gr.Info) if upload else load_photo(portrait)
             settings = RetargetSettings(kind, reference)
             source = stack.enter_context(closing(open_source(film or f"motion:{motion}", gr.Info)))
-            models = stack.enter_context(_borrowed(studio))
+            models = stack.enter_context(studio.pool.lend())
             puppet = stack.enter_context(closing(Puppet(models, photo, settings, gr.Info)))
             done = 0
 
@@ -117,7 +108,7 @@ def _run_video(studio: Studio, folder: Path) -> Callable[..., str]:
 
 def _run_bench(studio: Studio, folder: Path) -> Callable[..., tuple[str, str]]:
     def run(seconds: float) -> tuple[str, str]:
-        with _plain_errors(), _borrowed(studio) as models:
+        with _plain_errors(), studio.pool.lend() as models:
             figures = [measure(models, load_photo(studio.target), None, seconds)]
         handle, name = tempfile.mkstemp(".png", "stages-", folder)
         os.close(handle)
@@ -166,11 +157,12 @@ def _video_tab(studio: Studio, folder: Path) -> None:
 
 def _operator_tab(studio: Studio, people: Callable[[], int]) -> None:
     def facts() -> list[list[str]]:
-        with _borrowed(studio) as models:
+        with studio.pool.lend() as models:
             engine = f"{models.engine}, {models.precision}, on {models.device}"
         return [
             ["People now", f"{people()} of {studio.sessions}"],
             ["Engine", engine],
+            ["Models", "one set for all, in batches" if studio.pool.batcher else "a set for each person"],
             ["Asked for", studio.asked or "the best there is"],
             ["Target at first", studio.target],
             ["Source without a camera", studio.source],

@@ -17,7 +17,6 @@ from web.gate import make_certificate
 from web.server import create_app
 from web.studio import Studio
 from web.transport import ice_servers
-from web.virtualcam import VirtualCamera
 
 
 def _check(studio: Studio) -> None:
@@ -26,25 +25,24 @@ def _check(studio: Studio) -> None:
         raise InputError(f"--sessions {studio.sessions} is too few: 1 or more is needed")
     ice_servers()
     studio.open_source(studio.source).close()
-    models = studio.pool.take()  # and the first visitor need not wait for them
-    try:
+    with studio.pool.lend() as models:  # and the first visitor need not wait for them
         Puppet(models, load_photo(studio.target)).close()
-    finally:
-        studio.pool.give(models)
 
 
 class _Server(uvicorn.Server):
     """Says where the page is, once it is there."""
 
-    def __init__(self, config: uvicorn.Config, url: str, virtual_camera: VirtualCamera | None) -> None:
+    def __init__(self, config: uvicorn.Config, url: str, studio: Studio) -> None:
         super().__init__(config)
-        self._url, self._virtual_camera = url, virtual_camera
+        self._url, self._studio = url, studio
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         print(f"Puppetcam is at {self._url} and ends with Ctrl-C", flush=True)
-        if self._virtual_camera:
-            print(f"The first person's result goes to the virtual camera {self._virtual_camera.name}, too", flush=True)
+        if self._studio.pool.batcher:
+            print("All sessions share one set of models, which takes their frames in batches", flush=True)
+        if camera := self._studio.virtual_camera:
+            print(f"The first person's result goes to the virtual camera {camera.name}, too", flush=True)
 
 
 def serve(studio: Studio, address: Address) -> None:
@@ -69,7 +67,7 @@ def serve(studio: Studio, address: Address) -> None:
             config = uvicorn.Config(
                 app, log_level="warning", ssl_certfile=certificate, ssl_keyfile=key, timeout_graceful_shutdown=3
             )
-            await _Server(config, url, studio.virtual_camera).serve([listening])
+            await _Server(config, url, studio).serve([listening])
 
         # Models are closed last: OpenVINO takes the stack that signals are handled on with it, and uvicorn raises the
         # signal that ended it once more.
