@@ -98,13 +98,12 @@ def test_an_error_is_its_sessions_alone(crop: Image) -> None:
 
 def test_nobody_waits_for_models_that_are_closed(crop: Image) -> None:
     batcher = Batcher(on_processor())
-    session = batcher.session()
     asked = [batcher.ask("detect", crop) for _ in range(10)]  # more than one batch
     batcher.start()
     batcher.close()
     assert all(answer.result().shape == (56, 64, 64) for answer in asked)
     with pytest.raises(RuntimeError, match="the models are closed"):
-        session.detect(crop)
+        batcher.ask("detect", crop).result(timeout=10)
     assert batch_threads() == 0
 
 
