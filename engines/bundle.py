@@ -21,7 +21,7 @@ CONTRACT: dict[str, dict[str, dict[str, list[int]]]] = {
     "detector": {"inputs": {"crop": CROP}, "outputs": {"heatmaps": HEATMAPS}},
     "target_encoder": {"inputs": {"crop": CROP, "heatmaps": HEATMAPS}, "outputs": {}},
     "generator": {
-        "inputs": {"driving": HEATMAPS, "prior": [1, 2, 128, 128]},
+        "inputs": {"driving": HEATMAPS, "prior": [1, 3, 128, 128]},
         "outputs": {"flow": [1, 2, 128, 128], "mask": [1, 1, 256, 256], "colour": CROP},
     },
 }

@@ -88,7 +88,7 @@ class Models:
         return {name: ov.Tensor(self._encoder.get_tensor(name).data) for name in self._feature_names}
 
     def generate(self, driving: Array, prior: Array, features: Features) -> tuple[Array, Array, Array]:
-        """Heatmaps (56, 64, 64), prior (2, 128, 128) -> flow (2, 128, 128), mask (256, 256), colour (256, 256, 3)."""
+        """Heatmaps (56, 64, 64), prior (3, 128, 128) -> flow (2, 128, 128), mask (256, 256), colour (256, 256, 3)."""
         request = self._generator
         if features is not self._features:  # the request keeps the tensors: nothing is copied from frame to frame
             for name, tensor in features.items():

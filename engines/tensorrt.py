@@ -88,7 +88,7 @@ class Models:
         return Features(self._programs["target_encoder"], self._resident, self._stream)
 
     def generate(self, driving: Array, prior: Array, features: Features) -> tuple[Array, Array, Array]:
-        """Heatmaps (56, 64, 64), prior (2, 128, 128) -> flow (2, 128, 128), mask (256, 256), colour (256, 256, 3)."""
+        """Heatmaps (56, 64, 64), prior (3, 128, 128) -> flow (2, 128, 128), mask (256, 256), colour (256, 256, 3)."""
         if features is not self._features:  # once per photo: the generator's buffers never move
             program = self._programs["generator"]
             for name, place in features.places.items():

@@ -87,7 +87,7 @@ class _Base:
 
     @torch.inference_mode()
     def generate(self, driving: Array, prior: Array, features: Features) -> tuple[Array, Array, Array]:
-        """Heatmaps (56, 64, 64), prior (2, 128, 128) -> flow (2, 128, 128), mask (256, 256), colour (256, 256, 3)."""
+        """Heatmaps (56, 64, 64), prior (3, 128, 128) -> flow (2, 128, 128), mask (256, 256), colour (256, 256, 3)."""
         made = self._graphs["generator"](driving=self._batch(driving), prior=self._batch(prior), **features)
         colour = np.ascontiguousarray(_array(made["colour"]).transpose(1, 2, 0))
         return _array(made["flow"]), _array(made["mask"])[0], colour

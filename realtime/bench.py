@@ -43,7 +43,7 @@ class _Warp:
         return np.zeros((CROP_SIZE, CROP_SIZE, 3), np.float32)
 
     def generate(self, _driving: Array, prior: Array, features: Array) -> tuple[Array, Array, Array]:
-        return prior, np.ones((CROP_SIZE, CROP_SIZE), np.float32), features
+        return prior[:2], np.ones((CROP_SIZE, CROP_SIZE), np.float32), features
 
     def close(self) -> None: ...
 

@@ -11,7 +11,7 @@ from realtime.errors import InputError
 from realtime.faces import FaceFinder
 from realtime.landmarks import Array, heatmap_points, render_heatmaps
 from realtime.photo import load_photo, portrait_names
-from realtime.prior import flow_prior
+from realtime.prior import driving_prior
 from realtime.puppet import Image, Models
 from realtime.retarget import Retargeter
 from realtime.sources import MotionSource
@@ -60,7 +60,7 @@ def difference(models: Models, reference: Models, faces: list[Face]) -> dict[str
         note("landmarks", heatmap_points(models.detect(crop).copy())[0], heatmap_points(theirs)[0])
         features = [one.encode_target(crop, theirs) for one in (models, reference)]
         for pose in poses:
-            inputs = render_heatmaps(pose), flow_prior(pose, points)
+            inputs = render_heatmaps(pose), driving_prior(pose, points)
             made = [array.copy() for array in models.generate(*inputs, features[0])]
             right = reference.generate(*inputs, features[1])
             for name, ours, true, scale in zip(("flow", "mask", "colour"), made, right, (1, 1, GREY), strict=True):

@@ -1,4 +1,4 @@
-"""The flow prior: what the landmarks alone say of how the photo moves, a piecewise affine warp.
+"""The prior: what the landmarks alone say of how the photo moves, a piecewise affine warp, and of what it cannot show.
 
 Triangles between the landmarks, an outline of the head around them and a border beyond the crop carry the photo along.
 Lids and lips that meet hide what lies between them, which no smooth interpolation of points can say. The generator
@@ -27,6 +27,7 @@ from realtime.landmarks import (
 from realtime.pose import MEAN_FACE
 
 PRIOR_SIZE = 128  # cells along a side of the prior
+OPEN = 6.0  # crop pixels between the lips, more than the photo's, from which on nothing of the photo is between them
 MARGIN = 64  # crop pixels beyond the crop at which nothing moves
 WIDE_SIZE = PRIOR_SIZE + 2 * MARGIN * PRIOR_SIZE // CROP_SIZE  # cells along a side of the prior with the margin
 _INSIDE = slice((WIDE_SIZE - PRIOR_SIZE) // 2, (WIDE_SIZE + PRIOR_SIZE) // 2)
@@ -132,3 +133,24 @@ def flow_prior(driving: Array, target: Array, size: int = PRIOR_SIZE, margin: in
         along_x, along_y, constant = (np.take(shift[:, row, axis], index) for row in range(3))
         np.add(along_x * at, along_y * at[:, None] + constant, out=plane)
     return flow
+
+
+def mouth_interior(points: Array, size: int = PRIOR_SIZE) -> Array:
+    """The share of each cell that is between the lips of points (56, 2) in crop pixels: (S, S) float32 in [0, 1]."""
+    inside = np.zeros((2 * size, 2 * size), np.uint8)
+    outline = np.round(((points[INNER_LIPS] + 0.5) * (2 * size / CROP_SIZE) - 0.5) * 16).astype(np.int32)
+    cv2.fillPoly(inside, [outline], (255,), cv2.LINE_AA, 4)
+    share: Array = cv2.resize(inside, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return share
+
+
+def uncovered(driving: Array, target: Array, size: int = PRIOR_SIZE) -> Array:
+    """What the driving lips uncover and the target's hide, of points (56, 2) each: (S, S) float32 in [0, 1]."""
+    gap, own = (float(np.linalg.norm(points[52] - points[48])) for points in (driving, target))
+    opening = np.float32(np.clip((gap - own) / OPEN, 0, 1))
+    return mouth_interior(driving, size) * opening
+
+
+def driving_prior(driving: Array, target: Array, size: int = PRIOR_SIZE) -> Array:
+    """What the generator is told beside the landmarks: `flow_prior` and `uncovered`, (3, S, S) float32."""
+    return np.concatenate([flow_prior(driving, target, size), uncovered(driving, target, size)[None]])

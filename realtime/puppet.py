@@ -14,7 +14,7 @@ from realtime.errors import InputError
 from realtime.faces import FaceFinder, FaceState, FaceTracker, acquire, align, is_facelike
 from realtime.landmarks import CROP_SIZE, MIRROR, Array, heatmap_points, pupil_distance, render_heatmaps
 from realtime.photo import Notify
-from realtime.prior import CROP_CELLS, MARGIN, flow_prior
+from realtime.prior import CROP_CELLS, MARGIN, flow_prior, uncovered
 from realtime.retarget import Retargeter, RetargetSettings
 from realtime.sources import Frame
 
@@ -45,7 +45,7 @@ class Models(Protocol):
         """The photo's crop and its heatmaps -> features, once per photo."""
 
     def generate(self, driving: Array, prior: Array, features: Any) -> tuple[Array, Array, Array]:
-        """Heatmaps (56, 64, 64) and prior (2, 128, 128) -> flow (2, 128, 128) in crop pixels, mask (256, 256), colour
+        """Heatmaps (56, 64, 64) and prior (3, 128, 128) -> flow (2, 128, 128) in crop pixels, mask (256, 256), colour
         (256, 256, 3) in [0, 1]; all float32."""
 
     def close(self) -> None: ...
@@ -132,12 +132,12 @@ class Puppet:
             state = self._tracker.state
             stages["detect"] = self._detect_ms
             stages["find"] = watch.lap() - self._detect_ms
-        driving, prior = self._drive(points, float(frame.pts * frame.time_base))
+        driving, wide, hidden = self._drive(points, float(frame.pts * frame.time_base))
+        prior = np.concatenate([wide[CROP_CELLS], hidden[None]])
         stages["retarget"] = watch.lap()
-        flow, mask, colour = self._models.generate(driving, np.ascontiguousarray(prior[CROP_CELLS]), self._features)
-        prior[CROP_CELLS] = flow
+        wide[CROP_CELLS], mask, colour = self._models.generate(driving, prior, self._features)
         stages["generate"] = watch.lap()
-        image = self._compositor.compose(prior, mask, colour)
+        image = self._compositor.compose(wide, mask, colour)
         stages["composite"] = watch.lap()
         stages["total"] = watch.total()
         return Result(image, state, stages, points, crop)
@@ -145,11 +145,12 @@ class Puppet:
     def close(self) -> None:
         self._finder.close()
 
-    def _drive(self, points: Array | None, timestamp: float) -> tuple[Array, Array]:
-        """Driving heatmaps and wide flow prior for the source's points, or for their absence."""
+    def _drive(self, points: Array | None, timestamp: float) -> tuple[Array, Array, Array]:
+        """Driving heatmaps, wide flow prior and what is uncovered, for the source's points or for their absence."""
         retargeter = self.retargeter
-        target = retargeter.lost(timestamp) if points is None else retargeter.drive(points, timestamp)
-        return render_heatmaps(target), flow_prior(target, retargeter.photo_points, margin=MARGIN)
+        own = retargeter.photo_points
+        driving = retargeter.lost(timestamp) if points is None else retargeter.drive(points, timestamp)
+        return render_heatmaps(driving), flow_prior(driving, own, margin=MARGIN), uncovered(driving, own)
 
     def _detect(self, crop: Image) -> Array:
         watch = _Stopwatch()

@@ -19,7 +19,7 @@ from engines.cache import cache_folder
 from engines.graph import Graph
 from engines.load import load_models
 from realtime.landmarks import heatmap_points, render_heatmaps
-from realtime.prior import flow_prior
+from realtime.prior import driving_prior
 
 Image = NDArray[np.uint8]
 
@@ -30,7 +30,7 @@ def _outputs(models: Any, crop: Image) -> dict[str, NDArray[np.float32]]:
     points = heatmap_points(heatmaps)[0]
     driving = points * np.float32([1.02, 1.05]) - 4
     features = models.encode_target(crop, heatmaps)
-    flow, mask, colour = models.generate(render_heatmaps(driving), flow_prior(driving, points), features)
+    flow, mask, colour = models.generate(render_heatmaps(driving), driving_prior(driving, points), features)
     made = {"heatmaps": heatmaps, "points": points, "flow": flow, "mask": mask, "colour": colour}
     return {name: array.copy() for name, array in made.items()}
 
@@ -126,7 +126,7 @@ def test_photos_do_not_mix(engine: str, bundle: Bundle, crop: Image) -> None:
     models = load_models(engine, "f32", bundle)
     other = np.ascontiguousarray(crop[:, ::-1])
     heatmaps = models.detect(crop).copy()
-    driving, prior = render_heatmaps(heatmap_points(heatmaps)[0]), np.zeros((2, 128, 128), np.float32)
+    driving, prior = render_heatmaps(heatmap_points(heatmaps)[0]), np.zeros((3, 128, 128), np.float32)
     first, second = (models.encode_target(photo, models.detect(photo)) for photo in (crop, other))
     colours = [models.generate(driving, prior, features)[2].copy() for features in (first, second, first)]
     assert np.array_equal(colours[0], colours[2])

@@ -187,7 +187,7 @@ def on_card(bundle: Bundle) -> Iterator[Any]:
 def _frames(models: Any, crop: Image, count: int) -> None:
     heatmaps = models.detect(crop).copy()
     features = models.encode_target(crop, heatmaps)
-    driving, prior = render_heatmaps(heatmap_points(heatmaps)[0]), np.zeros((2, 128, 128), np.float32)
+    driving, prior = render_heatmaps(heatmap_points(heatmaps)[0]), np.zeros((3, 128, 128), np.float32)
     for _ in range(count):
         models.detect(crop)
         models.generate(driving, prior, features)
@@ -223,7 +223,7 @@ def test_a_thousand_frames_take_no_memory(on_card: Any, crop: Image) -> None:
 def test_photos_do_not_mix_on_a_card(on_card: Any, crop: Image) -> None:
     other = np.ascontiguousarray(crop[:, ::-1])
     heatmaps = on_card.detect(crop).copy()
-    driving, prior = render_heatmaps(heatmap_points(heatmaps)[0]), np.zeros((2, 128, 128), np.float32)
+    driving, prior = render_heatmaps(heatmap_points(heatmaps)[0]), np.zeros((3, 128, 128), np.float32)
     first, second = (on_card.encode_target(photo, on_card.detect(photo)) for photo in (crop, other))
     colours = [on_card.generate(driving, prior, features)[2].copy() for features in (first, second, first)]
     assert np.array_equal(colours[0], colours[2])

@@ -15,7 +15,7 @@ from realtime.alignment import cut, similarity
 from realtime.compositor import border_window
 from realtime.errors import InputError
 from realtime.landmarks import STRIDE, five_points, heatmap_points, render_heatmaps
-from realtime.prior import flow_prior
+from realtime.prior import driving_prior
 from trainer.baselines import Find, copy, dlib_embedding, facemesh, mesh_warp
 from trainer.checkpoint import read_generator
 from trainer.cross import NOTES as CROSS_NOTES
@@ -72,7 +72,7 @@ def ours(models: Any) -> Reenactor:
 
         def reenact(driving: np.ndarray) -> np.ndarray:
             points, _ = heatmap_points(models.detect(driving))
-            flow, mask, colour = models.generate(render_heatmaps(points), flow_prior(points, target), features)
+            flow, mask, colour = models.generate(render_heatmaps(points), driving_prior(points, target), features)
             channels = (flow, mask[None], colour.transpose(2, 0, 1))
             moves, shares, paint = (torch.from_numpy(np.array(array[None], np.float32)) for array in channels)
             result = compose(picture, moves, shares, paint, window)

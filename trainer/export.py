@@ -71,7 +71,7 @@ def export(detector_path: Path, generator_path: Path, output: Path, pictures: Pi
         folder = Path(name)
         _graph(detector, folder / "detector.onnx", {"crop": crop}, ("heatmaps",))
         _graph(encoder, folder / "target_encoder.onnx", {"crop": crop, "heatmaps": heatmaps}, encoder.outputs)
-        prior = torch.zeros(1, 2, PRIOR_SIZE, PRIOR_SIZE)
+        prior = torch.zeros(1, 3, PRIOR_SIZE, PRIOR_SIZE)
         inputs = {"driving": heatmaps, "prior": prior, **features}
         _graph(generator, folder / "generator.onnx", inputs, ("flow", "mask", "colour"))
         if pictures is not None:

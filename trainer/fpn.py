@@ -110,7 +110,7 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class FpnGenerator(nn.Module):
-    """The source as driving heatmaps (B, 56, S/4, S/4), or its crop (B, 3, S, S) in [0, 1]; a flow prior (B, 2, S/2,
+    """The source as driving heatmaps (B, 56, S/4, S/4), or its crop (B, 3, S, S) in [0, 1]; a prior (B, 3, S/2,
     S/2) that is not used; and the target's pyramid -> no flow, an empty mask (B, 1, S, S) and the picture
     (B, 3, S, S) in [0, 1]."""
 
@@ -135,4 +135,4 @@ class FpnGenerator(nn.Module):
         for block, level in zip(list(self.decode)[1:], reversed(levels[:-1]), strict=True):
             x = block(torch.cat([up(x), level], 1))
         colour = torch.sigmoid(self.paint(up(x)))
-        return prior * 0, colour[:, :1] * 0, colour
+        return prior[:, :2] * 0, colour[:, :1] * 0, colour

@@ -87,8 +87,8 @@ class TargetEncoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """Driving heatmaps (B, 56, S/4, S/4), flow prior (B, 2, S/2, S/2) in crop pixels of S = 256, target features ->
-    flow (B, 2, S/2, S/2) in crop pixels of S = 256, mask (B, 1, S, S) and colour (B, 3, S, S) in [0, 1]."""
+    """Driving heatmaps (B, 56, S/4, S/4), prior (B, 3, S/2, S/2) whose flow is in crop pixels of S = 256, target
+    features -> flow (B, 2, S/2, S/2) in such pixels, mask (B, 1, S, S) and colour (B, 3, S, S) in [0, 1]."""
 
     def __init__(self, settings: GeneratorSettings = GeneratorSettings()) -> None:
         super().__init__()
@@ -107,10 +107,10 @@ class Generator(nn.Module):
         self.from16 = nn.Sequential(convolution(b + a, a), Residual(a))
         self.flow8 = nn.Conv2d(a, 2, 3, 1, 1)
         # Decoder: moved features at stride 4, then 2; the last picture comes by pixel shuffle.
-        self.at4 = nn.Sequential(convolution(a + s.middle + 2 + SHARP, d), Residual(d))
+        self.at4 = nn.Sequential(convolution(a + s.middle + 2 + SHARP + 1, d), Residual(d))
         self.flow4 = nn.Conv2d(d, 2, 3, 1, 1)
         self.refine = Residual(d)
-        self.at2 = nn.Sequential(convolution(d + s.fine, e), convolution(e, e))
+        self.at2 = nn.Sequential(convolution(d + s.fine + 1, e), convolution(e, e))
         self.flow2 = nn.Conv2d(e, 2, 3, 1, 1)  # lids and lips part within a pixel or two
         self.paint = nn.Conv2d(e, 16, 3, 1, 1)
         for head in (self.flow8, self.flow4, self.flow2):
@@ -120,7 +120,7 @@ class Generator(nn.Module):
     def forward(
         self, driving: Tensor, prior: Tensor, fine: Tensor, middle: Tensor, coarse: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        unit = prior / 256
+        unit, hidden = prior[:, :2] / 256, prior[:, 2:]
         unit4 = F.avg_pool2d(unit, 2)
         x = self.read(torch.cat([driving, unit4 * (256 / PRIOR_SCALE)], 1))
         x = self.at8(self.join(torch.cat([x, warp(coarse, F.avg_pool2d(unit4, 2))], 1)))
@@ -131,10 +131,10 @@ class Generator(nn.Module):
         # The prior's edges stay sharp: what is learnt is added to it, level by level.
         change = up(self.flow8(x)) * (PRIOR_SCALE / 256)
         rough = unit4 + change
-        sharp = driving[:, COUNT - SHARP :]
+        sharp = torch.cat([driving[:, COUNT - SHARP :], F.avg_pool2d(hidden, 2)], 1)
         x = self.at4(torch.cat([up(x), warp(middle, rough), rough * (256 / PRIOR_SCALE), sharp], 1))
         flow = unit + up(change + self.flow4(x) * (PRIOR_SCALE / 256))
-        x = self.at2(torch.cat([up(self.refine(x)), warp(fine, flow)], 1))
+        x = self.at2(torch.cat([up(self.refine(x)), warp(fine, flow), hidden], 1))
         # At the crop's border the prior goes on beyond it, and what is learnt has faded away.
         fade = torch.from_numpy(border_window(flow.shape[-1])).to(flow.device)
         flow = unit + fade * (flow + self.flow2(x) * (PRIOR_SCALE / 256) - unit)

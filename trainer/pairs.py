@@ -11,14 +11,13 @@ from realtime.alignment import similarity, transform
 from realtime.landmarks import (
     CROP_SIZE,
     FACEMESH,
-    INNER_LIPS,
     MIRROR,
     STRIDE,
     five_points,
     pupil_distance,
     render_heatmaps,
 )
-from realtime.prior import flow_prior
+from realtime.prior import driving_prior, mouth_interior
 from trainer.augment import colour
 from trainer.data import Pictures
 from trainer.generator import FLOW_STRIDE
@@ -281,19 +280,11 @@ def augmented(pair: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str
     return {k: np.ascontiguousarray(v, v.dtype if v.dtype == np.uint8 else np.float32) for k, v in pair.items()}
 
 
-def mouth_interior(points: np.ndarray, size: int) -> np.ndarray:
-    """1 between the lips of points (56, 2) in crop pixels, 0 elsewhere: (size, size) float32."""
-    inside = np.zeros((size, size), np.float32)
-    outline = np.round(((points[INNER_LIPS] + 0.5) * (size / CROP_SIZE) - 0.5) * 16).astype(np.int32)
-    cv2.fillPoly(inside, [outline], (1.0,), cv2.LINE_8, 4)
-    return inside
-
-
 def conditions(driving: np.ndarray, target: np.ndarray, size: int) -> dict[str, np.ndarray]:
-    """What the networks read: heatmaps (B, 56, S/4, S/4) of both and the flow prior (B, 2, S/2, S/2)."""
+    """What the networks read: heatmaps (B, 56, S/4, S/4) of both and the prior (B, 3, S/2, S/2)."""
     cells = size // STRIDE
     return {
         "driving": render_heatmaps(driving, cells),
         "heatmaps": render_heatmaps(target, cells),
-        "prior": np.stack([flow_prior(d, t, size // FLOW_STRIDE) for d, t in zip(driving, target, strict=True)]),
+        "prior": np.stack([driving_prior(d, t, size // FLOW_STRIDE) for d, t in zip(driving, target, strict=True)]),
     }

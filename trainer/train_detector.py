@@ -83,7 +83,7 @@ def _live_loss(logits: Tensor, points: Tensor, settings: DetectorSettings) -> di
         "iou": iou_loss(predicted, truth),
         "entropy": F.binary_cross_entropy_with_logits(logits, truth) * 20,
         "coordinates": coordinates,
-        "gaps": 3 * gaps,
+        "gaps": gaps,
     }
 
 
@@ -120,7 +120,7 @@ class DetectorTask:
         weight = np.where(pictures.clips == "", 1.0, 1 / 3) * ~pictures.validation
         hand = ~np.isnan(pictures.hand).all((1, 2))
         rare = (eye_opening(pictures.points) < SHUT) | (mouth_opening(pictures.points) > OPEN)
-        self._chance = weight * np.where(hand, 4.0, np.where(rare, 4.0, 1.0))
+        self._chance = weight * np.where(hand, 4.0, np.where(rare, 3.0, 1.0))
         self._chance /= self._chance.sum()
         self._pairs = Pairs(pictures, CROP_SIZE)
         self._frontal = set(self._pairs.stills.tolist())

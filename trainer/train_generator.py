@@ -14,7 +14,7 @@ from realtime.compositor import border_window
 from realtime.landmarks import CROP_SIZE, LIPS
 from trainer.data import Pictures
 from trainer.detector import Detector
-from trainer.generator import FLOW_STRIDE, Generator, GeneratorSettings, TargetEncoder, compose
+from trainer.generator import FLOW_STRIDE, Generator, GeneratorSettings, TargetEncoder, compose, up
 from trainer.loop import cosine, optimize
 from trainer.losses import (
     PatchDiscriminator,
@@ -66,12 +66,6 @@ def mouth_region(pictures: Tensor, driving: Tensor) -> Tensor:
     places = [(min(max(top, 0), size - height), min(max(left, 0), size - width)) for top, left in places]
     windows = [p[:, t : t + height, u : u + width] for p, (t, u) in zip(pictures, places, strict=True)]
     return torch.stack(windows)
-
-
-def opening(target: Tensor, driving: Tensor) -> Tensor:
-    """How far the driving lips uncover what the target's hide: points (B, 56, 2) twice -> (B,) in [0, 1]."""
-    gap, own = ((p[:, 52] - p[:, 48]).norm(dim=-1) for p in (driving, target))
-    return torch.clamp((gap - own) / 6, 0, 1)
 
 
 class GeneratorTask:
@@ -144,7 +138,7 @@ class GeneratorTask:
         result = moved + share * (colour - moved)
         mouth = F.max_pool2d(batch["mouth"][:, None], 3, 1, 1)
         weight = torch.maximum(landmark_weight(inputs["driving"], truth.shape[-1]), 6 * mouth)
-        hidden = batch["mouth"][:, None] * opening(batch["target"], batch["driving"])[:, None, None, None]
+        hidden = up(inputs["prior"][:, 2:])
         losses = {
             "picture": pyramid_l1(result, truth, weight),
             "gradient": s.gradient * gradient_difference(result, truth, weight),
