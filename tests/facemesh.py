@@ -38,7 +38,7 @@ class FaceMeshModels:
         return crop.astype(np.float32) / 255
 
     def generate(self, _driving: Array, prior: Array, features: Array) -> tuple[Array, Array, Array]:
-        return prior, np.ones((CROP_SIZE, CROP_SIZE), np.float32), features
+        return prior[:2], np.ones((CROP_SIZE, CROP_SIZE), np.float32), features
 
     def close(self) -> None:
         self._mesh.close()

@@ -5,9 +5,19 @@ import numpy as np
 import pytest
 
 from realtime.alignment import similarity, transform
-from realtime.landmarks import CROP_SIZE, LIPS, MIRROR, Array
+from realtime.landmarks import CROP_SIZE, INNER_LIPS, LIPS, MIRROR, Array
 from realtime.pose import MEAN_FACE
-from realtime.prior import CROP_CELLS, MARGIN, PRIOR_SIZE, WIDE_SIZE, flow_prior, head_outline
+from realtime.prior import (
+    CROP_CELLS,
+    MARGIN,
+    OPEN,
+    PRIOR_SIZE,
+    WIDE_SIZE,
+    driving_prior,
+    flow_prior,
+    head_outline,
+    uncovered,
+)
 
 FACE = MEAN_FACE[:, :2].astype(np.float32)
 UPPER_LIDS, LOWER_LIDS = np.array([19, 20, 21, 27, 28, 29]), np.array([25, 24, 23, 33, 32, 31])
@@ -86,3 +96,37 @@ def test_a_mirrored_face_has_the_mirrored_flow() -> None:
     flow, other = flow_prior(driving, FACE), flow_prior(mirrored(driving), mirrored(FACE))
     difference = np.abs(flow - other[:, :, ::-1] * np.float32([-1, 1])[:, None, None])
     assert np.median(difference) < 0.1
+
+
+def opened(gap: float) -> Array:
+    """The mean face with its inner lips `gap` crop pixels apart in the middle."""
+    face = FACE.copy()
+    face[[51, 52, 53]] = face[[49, 48, 47]] + np.float32([0, gap])
+    return face
+
+
+@pytest.mark.parametrize("size", [64, PRIOR_SIZE])
+def test_lips_that_open_uncover_what_is_between_them(size: int) -> None:
+    shut, open_wide = opened(0), opened(14)
+    outline = open_wide[INNER_LIPS].astype(np.float64)
+    x, y = outline.T
+    area = abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2
+    rim = np.linalg.norm(outline - np.roll(outline, 1, 0), axis=1).sum() * CROP_SIZE / (2 * size)  # is drawn, too
+    hidden = uncovered(open_wide, shut, size)
+    assert area < hidden.sum() * (CROP_SIZE / size) ** 2 < area + rim
+    row, column = (np.round(outline.mean(0)[::-1] * size / CROP_SIZE)).astype(int)
+    assert hidden[row, column] == 1
+
+
+def test_a_photo_whose_mouth_is_open_hides_nothing() -> None:
+    assert uncovered(opened(0), opened(0)).max() == 0
+    assert uncovered(opened(10), opened(10)).max() == 0
+    assert uncovered(opened(2), opened(10)).max() == 0
+    assert uncovered(opened(4 + OPEN / 2), opened(4)).max() == pytest.approx(0.5)
+
+
+def test_the_generator_is_told_flow_and_what_is_uncovered() -> None:
+    told = driving_prior(opened(10), opened(0))
+    np.testing.assert_array_equal(told[:2], flow_prior(opened(10), opened(0)))
+    np.testing.assert_array_equal(told[2], uncovered(opened(10), opened(0)))
+    assert told.dtype == np.float32

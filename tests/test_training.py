@@ -193,6 +193,43 @@ def test_an_exported_detector_sees_what_the_checkpoint_sees(
     models.close()
 
 
+def test_int8_graphs_are_calibrated_on_the_pictures(
+    trained_detector: Loop, trained_generator: Loop, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engines.load import load_models
+
+    monkeypatch.setattr("trainer.quantize.SAMPLES", 12)
+    export(trained_detector.checkpoint, trained_generator.checkpoint, tmp_path / "bundle", pictures)
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.quantized
+    crop = np.ascontiguousarray(pictures.image(0)[MARGIN:-MARGIN, MARGIN:-MARGIN])
+    seen = []
+    for precision in ("f32", "int8"):
+        models = load_models("openvino", precision, bundle)
+        seen.append(models.detect(crop).copy())
+        models.close()
+    error = np.abs(seen[0] - seen[1])
+    assert 0 < error.mean() < 0.01  # of heatmaps in [0, 1]
+    export(trained_detector.checkpoint, trained_generator.checkpoint, tmp_path / "bundle")
+    assert not load_bundle(tmp_path / "bundle").quantized  # none that belong to other weights stay behind
+
+
+def test_a_judge_s_landmark_loss_moves_the_generator_and_not_the_judge(
+    trained_detector: Loop, pictures: Pictures, fabric: Fabric
+) -> None:
+    judge, _ = read_detector(trained_detector.checkpoint)
+    before = {name: value.clone() for name, value in judge.state_dict().items()}
+    torch.manual_seed(0)
+    # nothing but the judge's opinion
+    rest = dict.fromkeys(("flow", "gradient", "moved", "painted", "parts", "mouth", "opaque"), 0.0)
+    task = GeneratorTask(pictures, GeneratorTraining(64, landmark=20, network=TINY_GENERATOR, **rest), 3e-3, judge)
+    samples = [task.sample(np.random.default_rng(number)) for number in range(8)]
+    batch = {name: torch.from_numpy(np.stack([one[name] for one in samples])) for name in samples[0]}
+    first, *_, last = (task.step(batch, 0.5, fabric)["landmark"] for _ in range(25))
+    assert last < 0.9 * first
+    assert all(torch.equal(value, before[name]) for name, value in judge.state_dict().items())
+
+
 def test_an_old_checkpoint_is_the_live_network_or_none(trained_detector: Loop, tmp_path: Path) -> None:
     state = torch.load(trained_detector.checkpoint, weights_only=True) | {"settings": repr(LIVE)}
     torch.save(state, tmp_path / "odd.pt")
