@@ -139,7 +139,8 @@ class Generator(nn.Module):
         fade = torch.from_numpy(border_window(flow.shape[-1])).to(flow.device)
         flow = unit + fade * (flow + self.flow2(x) * (PRIOR_SCALE / 256) - unit)
         painted = torch.sigmoid(F.pixel_shuffle(self.paint(x), 2))
-        return flow * 256, painted[:, :1], painted[:, 1:]
+        # No flow can bring what the photo's lips hide: there is nothing of the photo where they uncover it.
+        return flow * 256, painted[:, :1] * (1 - up(hidden)), painted[:, 1:]
 
 
 def compose(photo: Tensor, flow: Tensor, mask: Tensor, colour: Tensor, window: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class GeneratorTraining:
     moved: float = 0.5  # on the moved photo alone, so that the flow does not leave its work to the colour
     painted: float = 0.3  # on the colour alone, so that it is ready wherever the mask wants it
     parts: float = 0.5  # on the eyes and lips alone, whose few pixels are what people look at
-    mouth: float = 0.5  # on the colour between the lips, whose few pixels would not count otherwise
+    mouth: float = 1.0  # on the colour between the lips, whose few pixels would not count otherwise
     opaque: float = 0.1  # keeps the photo's own pixels, but where lips open on what they hid
     adversarial: float = 0.6  # the mouth is few of the patches
     adversary_from: float = 1.0
