@@ -18,6 +18,7 @@ Features = dict[str, ov.Tensor]
 
 PRECISIONS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 INT8 = "int8"  # of the convolutions that a bundle has so; the rest is in the device's best floating point
+LAYOUTS = 2  # to be counted up when _with_program_layouts changes: programs of before are in users' caches
 PLANAR = {"prior", "flow", "mask"}  # every other tensor of four dimensions has its channels last in memory
 
 
@@ -45,10 +46,10 @@ class Models:
     ) -> None:
         """Compile a bundle, or take it from the cache.
 
-        `precision` is int8 or one of PRECISIONS; None takes int8 on a processor if the bundle has it, else bf16 or f16
-        where the device has them, else f32; `device` is OpenVINO's name, by default the processor; `threads` bounds
-        the processor threads, by default one per physical core; `say` is told how each graph was come by. Raises
-        EngineError for what is not there or cannot be.
+        `precision` is int8 or one of PRECISIONS; None takes int8 on a processor if it and the bundle have it, else bf16
+        or f16 where the device has them, else f32. `device` is OpenVINO's name, by default the processor; `threads`
+        bounds the processor threads, by default one per physical core; `say` is told how each graph was come by.
+        Raises EngineError for what is not there or cannot be.
         """
         core = ov.Core()
         self._device_name = device or "CPU"
@@ -57,13 +58,7 @@ class Models:
                 f"OpenVINO has no device {device!r} here: choose one of {', '.join(core.available_devices)}"
             )
         self.device = str(core.get_property(self._device_name, "FULL_DEVICE_NAME")).strip()
-        floating = self._native_precision(core)
-        self.precision = precision or (INT8 if bundle.quantized and self._device_name == "CPU" else floating)
-        if self.precision not in (INT8, *PRECISIONS):
-            raise EngineError(f"there is no precision {precision!r}: choose one of {', '.join((INT8, *PRECISIONS))}")
-        if self.precision == INT8 and not bundle.quantized:
-            raise EngineError(f"the model bundle {bundle.folder} has no int8 graphs: `export --data` makes them")
-        self._floating = floating if self.precision == INT8 else self.precision
+        self.precision, self._floating = self._precisions(core, bundle, precision)
         self._settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": PRECISIONS[self._floating]}
         if threads is not None and self._device_name == "CPU":
             self._settings["INFERENCE_NUM_THREADS"] = threads
@@ -104,16 +99,28 @@ class Models:
         del self._detector, self._encoder, self._generator
         self._features = None
 
-    def _native_precision(self, core: ov.Core) -> str:
+    def _precisions(self, core: ov.Core, bundle: Bundle, asked: str | None) -> tuple[str, str]:
+        """The precision to run in, and that of what is not int8."""
         capabilities = core.get_property(self._device_name, "OPTIMIZATION_CAPABILITIES")
-        if self._device_name == "CPU":
-            return "bf16" if "BF16" in capabilities else "f32"
-        return "f16" if "FP16" in capabilities else "f32"
+        half, capability = ("bf16", "BF16") if self._device_name == "CPU" else ("f16", "FP16")
+        floating = half if capability in capabilities else "f32"
+        if asked not in (None, INT8, *PRECISIONS):
+            raise EngineError(f"there is no precision {asked!r}: choose one of {', '.join((INT8, *PRECISIONS))}")
+        if asked == INT8 and not bundle.quantized:
+            raise EngineError(f"the model bundle {bundle.folder} has no int8 graphs: `export --data` makes them")
+        if asked == INT8 and "INT8" not in capabilities:
+            raise EngineError(f"{self.device} has no int8: OpenVINO would run something slower there")
+        if asked is None:
+            quick = bundle.quantized and self._device_name == "CPU" and "INT8" in capabilities
+            return INT8 if quick else floating, floating
+        return asked, floating if asked == INT8 else asked
 
     def _program(self, core: ov.Core, bundle: Bundle, name: str, say: Callable[[str], None] | None) -> ov.CompiledModel:
         started = time.perf_counter()
         graph = bundle.int8_graph(name) if self.precision == INT8 else bundle.graph(name)
-        entry = Entry(bundle.weights_hash, name, self.engine, ov.get_version(), self.device, self.precision)
+        entry = Entry(
+            bundle.weights_hash, name, self.engine, f"{ov.get_version()} {LAYOUTS}", self.device, self.precision
+        )
         cached = _cached(core, entry, self._device_name, self._settings)
         program = cached or _compiled(core, graph, self._device_name, self._settings)
         running = program.get_property("INFERENCE_PRECISION_HINT").to_string()
