@@ -33,7 +33,7 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", help=f"one of {', '.join(ENGINES)}; the best one here if not given")
     parser.add_argument(
         "--precision",
-        help="f32, bf16 or f16 (fp32 and fp16 do, too); the fastest the device runs natively if not given",
+        help="int8, f32, bf16 or f16 (fp32 and fp16 do, too); the fastest that engine and device have if not given",
     )
     parser.add_argument("--device", help="where to run, as `info` names it; the engine's own choice if not given")
     parser.add_argument(
@@ -278,7 +278,7 @@ def _add_evaluate(subparsers: "Subparsers") -> None:
 
 
 # Packages that an extra brings: the first part of a module's name, and the extra.
-EXTRAS = dict.fromkeys(["kornia", "lightning", "onnx", "scipy", "skimage", "tensorboard", "torch"], "train")
+EXTRAS = dict.fromkeys(["kornia", "lightning", "nncf", "onnx", "scipy", "skimage", "tensorboard", "torch"], "train")
 EXTRAS["pyvirtualcam"] = "virtual-camera"
 EXTRAS["dlib"] = "eval"
 

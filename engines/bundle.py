@@ -79,6 +79,8 @@ def load_bundle(folder: Path) -> Bundle:
     if not folder.is_dir():
         raise EngineError(f"there is no model bundle {folder}: it is a folder with three ONNX graphs and card.json")
     wanted = ["card.json", *(f"{name}.onnx" for name in GRAPHS)]
+    if any((folder / name).is_file() for name in QUANTIZED_FILES):
+        wanted += QUANTIZED_FILES
     missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:
         raise EngineError(f"the model bundle {folder} lacks {', '.join(missing)}: it needs {', '.join(wanted)}")

@@ -18,7 +18,7 @@ Features = dict[str, ov.Tensor]
 
 PRECISIONS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 INT8 = "int8"  # of the convolutions that a bundle has so; the rest is in the device's best floating point
-LAYOUTS = 2  # to be counted up when _with_program_layouts changes: programs of before are in users' caches
+RECIPE = 2  # of the programs that are compiled: a new one makes every program in a cache stale
 PLANAR = {"prior", "flow", "mask"}  # every other tensor of four dimensions has its channels last in memory
 
 
@@ -71,14 +71,14 @@ class Models:
 
     def detect(self, crop: NDArray[np.uint8]) -> Array:
         """Crop (256, 256, 3) RGB uint8 -> heatmaps (56, 64, 64) in [0, 1]."""
-        self._detector.get_tensor("crop").data[0] = crop
+        _put(self._detector, "crop", crop)
         self._detector.infer()
         return _output(self._detector, "heatmaps").transpose(2, 0, 1)
 
     def encode_target(self, crop: NDArray[np.uint8], heatmaps: Array) -> Features:
         """The photo's features, for `generate`: crop (256, 256, 3) RGB uint8 and its heatmaps (56, 64, 64)."""
-        self._encoder.get_tensor("crop").data[0] = crop
-        self._encoder.get_tensor("heatmaps").data[0] = heatmaps.transpose(1, 2, 0)
+        _put(self._encoder, "crop", crop)
+        _put(self._encoder, "heatmaps", heatmaps.transpose(1, 2, 0))
         self._encoder.infer()
         return {name: ov.Tensor(self._encoder.get_tensor(name).data) for name in self._feature_names}
 
@@ -89,8 +89,8 @@ class Models:
             for name, tensor in features.items():
                 request.set_tensor(name, tensor)
             self._features = features
-        request.get_tensor("driving").data[0] = driving.transpose(1, 2, 0)
-        request.get_tensor("prior").data[0] = prior
+        _put(request, "driving", driving.transpose(1, 2, 0))
+        _put(request, "prior", prior)
         request.infer()
         return _output(request, "flow"), _output(request, "mask")[0], _output(request, "colour")
 
@@ -119,7 +119,7 @@ class Models:
         started = time.perf_counter()
         graph = bundle.int8_graph(name) if self.precision == INT8 else bundle.graph(name)
         entry = Entry(
-            bundle.weights_hash, name, self.engine, f"{ov.get_version()} {LAYOUTS}", self.device, self.precision
+            bundle.weights_hash, name, self.engine, f"{ov.get_version()}/{RECIPE}", self.device, self.precision
         )
         cached = _cached(core, entry, self._device_name, self._settings)
         program = cached or _compiled(core, graph, self._device_name, self._settings)
@@ -161,7 +161,10 @@ def _with_program_layouts(model: ov.Model) -> ov.Model:
     the channels last, (1, 256, 256, 3); pictures come as bytes."""
     steps = PrePostProcessor(model)
     for side, ports in ((steps.input, model.inputs), (steps.output, model.outputs)):
-        for name in (port.any_name for port in ports if port.any_name not in PLANAR):
+        for port in ports:
+            name = port.any_name
+            if name in PLANAR or len(port.partial_shape) != 4:
+                continue
             tensor = side(name)
             tensor.model().set_layout(ov.Layout("NCHW"))
             tensor.tensor().set_layout(ov.Layout("NHWC"))
@@ -169,6 +172,14 @@ def _with_program_layouts(model: ov.Model) -> ov.Model:
                 tensor.tensor().set_element_type(ov.Type.u8)
                 tensor.preprocess().convert_element_type(ov.Type.f32).scale(255.0)
     return steps.build()
+
+
+def _put(request: ov.InferRequest, name: str, array: NDArray[np.generic]) -> None:
+    """Copy an input into the program's memory, which would stretch or cut what is of another shape or type."""
+    memory = request.get_tensor(name).data[0]
+    if (array.shape, array.dtype) != (memory.shape, memory.dtype):
+        raise ValueError(f"{name} should be {memory.dtype} of {memory.shape}, not {array.dtype} of {array.shape}")
+    memory[:] = array
 
 
 def _output(request: ov.InferRequest, name: str) -> Array:

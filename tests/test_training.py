@@ -208,8 +208,7 @@ def test_int8_graphs_are_calibrated_on_the_pictures(
         models = load_models("openvino", precision, bundle)
         seen.append(models.detect(crop).copy())
         models.close()
-    error = np.abs(seen[0] - seen[1])
-    assert 0 < error.mean() < 0.01  # of heatmaps in [0, 1]
+    assert 0 < np.abs(seen[0] - seen[1]).mean() < 0.2 * seen[0].mean()
     export(trained_detector.checkpoint, trained_generator.checkpoint, tmp_path / "bundle")
     assert not load_bundle(tmp_path / "bundle").quantized  # none that belong to other weights stay behind
 
@@ -222,7 +221,7 @@ def test_a_judge_s_landmark_loss_moves_the_generator_and_not_the_judge(
     torch.manual_seed(0)
     # nothing but the judge's opinion
     rest = dict.fromkeys(("flow", "gradient", "moved", "painted", "parts", "mouth", "opaque"), 0.0)
-    task = GeneratorTask(pictures, GeneratorTraining(64, landmark=20, network=TINY_GENERATOR, **rest), 3e-3, judge)
+    task = GeneratorTask(pictures, GeneratorTraining(64, landmark=20.0, network=TINY_GENERATOR, **rest), 3e-3, judge)
     samples = [task.sample(np.random.default_rng(number)) for number in range(8)]
     batch = {name: torch.from_numpy(np.stack([one[name] for one in samples])) for name in samples[0]}
     first, *_, last = (task.step(batch, 0.5, fabric)["landmark"] for _ in range(25))

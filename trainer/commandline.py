@@ -1,6 +1,7 @@
 """The trainer's part of the command line: `train` and `export`. Heavy imports wait until a command runs."""
 
 import argparse
+import contextlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -176,7 +177,7 @@ def _dlib(options: argparse.Namespace) -> None:
 
 def _generator(options: argparse.Namespace) -> None:
     from trainer.checkpoint import read_detector
-    from trainer.train_generator import GeneratorTask, GeneratorTraining
+    from trainer.train_generator import JUDGED, GeneratorTask, GeneratorTraining
 
     if not 0 <= options.mouths <= 1:
         raise InputError(f"--mouths {options.mouths:g} is out of range: a share from 0 to 1 is needed")
@@ -197,6 +198,7 @@ def _generator(options: argparse.Namespace) -> None:
         adversary_from=options.adversary_from,
         mouths=options.mouths,
         train_encoder=not options.keep_encoder,
+        landmark=JUDGED if judge else 0.0,
         skip=skip,
     )
     _train(options, GeneratorTask(pictures, training, loop.learning_rate, judge), loop, fabric)
@@ -298,7 +300,26 @@ def _export(options: argparse.Namespace) -> None:
 
     pictures = Pictures(options.data) if options.data else None
     export(options.detector, options.generator, options.output, pictures)
+    if pictures:
+        _compare(options.output)
     print(f"{options.output}: a bundle for --bundle")
+
+
+def _compare(folder: Path) -> None:
+    """Print what int8 costs on the portraits."""
+    from engines.bundle import load_bundle
+    from engines.load import load_models
+    from realtime.parity import difference, portrait_faces, sentence
+
+    with contextlib.ExitStack() as stack:
+        int8, full = (
+            stack.enter_context(contextlib.closing(load_models("openvino", precision, load_bundle(folder))))
+            for precision in ("int8", "f32")
+        )
+        try:
+            print(f"int8 against f32: {sentence(difference(int8, full, list(portrait_faces(full))))}")
+        except InputError as error:
+            print(f"int8 is not compared: {error}")
 
 
 def check_output_folder(path: Path) -> None:

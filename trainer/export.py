@@ -1,4 +1,4 @@
-"""Checkpoints to a bundle: three ONNX graphs with static shapes, and the card that describes them."""
+"""Checkpoints to a bundle: three ONNX graphs with static shapes, int8 graphs, and the card that describes them."""
 
 import json
 import shutil
@@ -56,10 +56,16 @@ def export(detector_path: Path, generator_path: Path, output: Path, pictures: Pi
 
     Raises InputError for a checkpoint that does not fit.
     """
+    if pictures is not None:
+        from trainer.quantize import calibration, quantize
+
+        pairs = calibration(pictures)
     detector, of_detector = read_detector(detector_path)
     encoder, generator, of_generator = read_generator(generator_path)
     if detector.settings.stride != STRIDE:
         raise InputError(f"{detector_path} has heatmaps of stride {detector.settings.stride}: a bundle's have {STRIDE}")
+    if isinstance(generator, FpnGenerator) and pictures is not None:
+        raise InputError(f"{generator_path} is the thesis's generator, which has no int8 graphs: leave out the data")
     if isinstance(generator, FpnGenerator) and generator.settings.source == "picture":
         raise InputError(f"{generator_path} sees the source's picture: a bundle's generator sees its landmarks only")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -75,9 +81,7 @@ def export(detector_path: Path, generator_path: Path, output: Path, pictures: Pi
         inputs = {"driving": heatmaps, "prior": prior, **features}
         _graph(generator, folder / "generator.onnx", inputs, ("flow", "mask", "colour"))
         if pictures is not None:
-            from trainer.quantize import quantize
-
-            quantize(folder, pictures)
+            quantize(folder, pairs)
         card = {
             "name": "puppetcam",
             "date": date.today().isoformat(),

@@ -29,12 +29,8 @@ def masked_l1(result: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
 
 
 def mask_entropy(mask: Tensor, hidden: Tensor) -> Tensor:
-    """Cross entropy of a mask (B, 1, S, S) with 1 - hidden, which weighs a hundred times more where it is 1.
-
-    Lips that open uncover what no flow can bring: without this the mask shuts before the colour is any good, and the
-    mouth's inside is smeared from the lips.
-    """
-    return F.binary_cross_entropy(mask.clamp(1e-4, 1 - 1e-4), 1 - hidden, 0.1 + 10 * hidden)
+    """Cross entropy of a mask (B, 1, S, S) with 1 - hidden: where nothing is hidden, the photo is kept."""
+    return F.binary_cross_entropy(mask.clamp(1e-4, 1 - 1e-4), 1 - hidden)
 
 
 def gradient_difference(result: Tensor, truth: Tensor, weight: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from realtime.alignment import similarity, transform
+from realtime.errors import InputError
 from realtime.landmarks import (
     CROP_SIZE,
     FACEMESH,
@@ -44,6 +45,8 @@ class Pairs:
         split = pictures.validation == validation
         frontal = np.array([_near_frontal(m) for m in pictures.mesh])
         self.stills = np.flatnonzero(split & (pictures.clips == "") & frontal)
+        if not validation and not len(self.stills):
+            raise InputError("the data has no still of a face that looks at the camera, of anybody who is not held out")
         names = sorted(set(pictures.clips[split]) - {""})
         self.clips = [_frames(pictures, name, (skip or {}).get(name, range(0))) for name in names]
         people: dict[str, list[int]] = {}

@@ -23,29 +23,33 @@ FLOATING = {"generator": {"types": ["Add"], "patterns": ["^/(?!Concat)[A-Z].*", 
 Tensors = dict[str, np.ndarray]
 
 
-def quantize(folder: Path, pictures: Pictures) -> None:
+def calibration(pictures: Pictures) -> list[dict[str, np.ndarray]]:
+    """Training pairs, as augmented as those of the training. Raises InputError where there is nobody to train on."""
+    pairs = Pairs(pictures, 256, mouths=MOUTHS)
+    return [pairs.draw(np.random.default_rng((0, number))) for number in range(SAMPLES)]
+
+
+def quantize(folder: Path, pairs: list[dict[str, np.ndarray]]) -> None:
     """Add detector_int8 and generator_int8, .xml and .bin, to a folder that has the three ONNX graphs."""
-    crops, driven = _calibration(folder, pictures)
+    crops, driven = _inputs(folder, pairs)
     for name, tensors in (("detector", crops), ("generator", driven)):
         model = nncf.quantize(
             ov.Core().read_model(folder / f"{name}.onnx"),
             nncf.Dataset(tensors),
             preset=nncf.QuantizationPreset.MIXED,  # activations of either sign have a zero point
             subset_size=len(tensors),
-            ignored_scope=nncf.IgnoredScope(**FLOATING.get(name, {}), validate=False),
+            ignored_scope=nncf.IgnoredScope(**FLOATING.get(name, {})),
             # Processors without VNNI add products in 16 bits, which 8-bit weights overflow.
             advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
         )
         ov.save_model(model, folder / f"{name}_int8.xml")
 
 
-def _calibration(folder: Path, pictures: Pictures) -> tuple[list[Tensors], list[Tensors]]:
-    """Inputs of the detector and of the generator: training pairs, as augmented as those of the training."""
-    pairs = Pairs(pictures, 256, mouths=MOUTHS)
+def _inputs(folder: Path, pairs: list[dict[str, np.ndarray]]) -> tuple[list[Tensors], list[Tensors]]:
+    """What the detector and the generator are given for pairs."""
     encoder = ov.Core().compile_model(folder / "target_encoder.onnx", "CPU")
     crops, driven = [], []
-    for number in range(SAMPLES):
-        pair = pairs.draw(np.random.default_rng((0, number)))
+    for pair in pairs:
         read = conditions(pair["driving"][None], pair["target"][None], 256)
         photo, truth = (pair[name][None].astype(np.float32) / 255 for name in ("photo", "truth"))
         features = encoder({"crop": photo, "heatmaps": read["heatmaps"]})

@@ -32,6 +32,8 @@ from trainer.pairs import Pairs, conditions
 from trainer.sheet import sheet, wrapped
 from trainer.thesis import freeze, full_size, landmark_loss
 
+JUDGED = 0.04  # weight of the landmark loss with `--judge`: its gradient is then as large as the picture's
+
 
 @dataclass(frozen=True)
 class GeneratorTraining:
@@ -44,10 +46,10 @@ class GeneratorTraining:
     painted: float = 0.3  # on the colour alone, so that it is ready wherever the mask wants it
     parts: float = 0.5  # on the eyes and lips alone, whose few pixels are what people look at
     mouth: float = 1.0  # on the colour between the lips, whose few pixels would not count otherwise
-    opaque: float = 0.1  # keeps the photo's own pixels, but where lips open on what they hid
+    opaque: float = 0.01  # keeps the photo's own pixels, but where lips open on what they hid
     adversarial: float = 0.6  # the mouth is few of the patches
     adversary_from: float = 1.0
-    landmark: float = 0.04  # equation 4.1, of the detector that judges, if there is one
+    landmark: float = 0.0  # equation 4.1; more than 0 needs a detector that judges
     mouths: float = 0.0  # share of pairs in which a shut mouth opens
     train_encoder: bool = True
     skip: dict[str, tuple[int, int]] = field(default_factory=dict)  # first and last frame of a clip not to use
@@ -82,6 +84,8 @@ class GeneratorTask:
     ) -> None:
         """`judge`: a detector whose heatmaps of the results are to be those of the truths."""
         self.pictures, self.settings = pictures, settings
+        if (judge is None) != (settings.landmark == 0):
+            raise ValueError("a judge and a weight of the landmark loss go together")
         self.judge = None if judge is None else freeze(judge)
         skip = {clip: range(first, last + 1) for clip, (first, last) in settings.skip.items()}
         self.pairs = Pairs(pictures, settings.size, skip=skip, mouths=settings.mouths)
