@@ -73,6 +73,8 @@ class Batcher:
         with self._lock:
             self._closed = True
             self._requests.put(None)
+        if self._worker.ident is None:  # never started: who has asked waits all the same
+            self._worker.start()
         self._worker.join()
         self.models.close()
 
@@ -91,6 +93,7 @@ class Batcher:
     def _answer(self, many: Callable[[list[Any]], list[Any]], requests: list[Request]) -> None:
         try:
             results = many([arguments for _, arguments, _ in requests])
+            answered = list(zip(requests, results, strict=True))
         except Exception as error:
             if len(requests) == 1:
                 requests[0][2].set_exception(error)
@@ -99,7 +102,7 @@ class Batcher:
                     self._answer(many, [request])
         else:
             self.largest = max(self.largest, len(requests))
-            for (_, _, answer), result in zip(requests, results, strict=True):
+            for (_, _, answer), result in answered:
                 answer.set_result(result)
 
 

@@ -20,11 +20,15 @@ class ModelPool:
         self.batcher: Batcher | None = None  # once models are there, if they are shared
         self._load, self._batch = load, batch
         self._lock = threading.Lock()
+        self._closed = False
         self._free: list[Models] = []
 
     def take(self) -> Models:
-        """Models for one owner. Raises InputError where models are to be shared that take one frame at a time."""
+        """Models for one owner. Raises InputError where models are to be shared that take one frame at a time, and
+        RuntimeError once the pool is closed."""
         with self._lock:  # also while they load: the first ones may be everybody's
+            if self._closed:
+                raise RuntimeError("the models are closed")
             if self.batcher is None and not self._free:
                 self._add(self._load())
             return self.batcher.session() if self.batcher else self._free.pop()
@@ -32,7 +36,9 @@ class ModelPool:
     def give(self, models: Models) -> None:
         """Take models back from an owner that has finished with them."""
         with self._lock:
-            if self.batcher is None:
+            if self._closed:
+                models.close()
+            elif self.batcher is None:
                 self._free.append(models)
 
     @contextmanager
@@ -45,8 +51,12 @@ class ModelPool:
             self.give(models)
 
     def close(self) -> None:
-        """Close the models, for good: who still has shared ones gets an error from them."""
+        """Close the models, for good. Who still has shared ones gets an error from them; others' close when they are
+        given back."""
         with self._lock:
+            if self._closed:
+                return
+            self._closed = True
             if self.batcher:
                 self.batcher.close()
             while self._free:

@@ -107,6 +107,60 @@ def test_nobody_waits_for_models_that_are_closed(crop: Image) -> None:
     assert batch_threads() == 0
 
 
+def test_models_that_were_never_started_close(crop: Image) -> None:
+    batcher = Batcher(on_processor())
+    asked = batcher.ask("detect", crop)
+    batcher.close()
+    assert asked.result(timeout=10).shape == (56, 64, 64)
+
+
+class Forgetful(Models):
+    """Answer all but the last of what they are asked."""
+
+    def detect_many(self, calls: list[tuple[Image]]) -> list[NDArray[np.float32]]:
+        return super().detect_many(calls)[:-1]
+
+
+def test_an_answer_too_few_is_an_error_and_no_end(crop: Image) -> None:
+    with closing(Batcher(Forgetful(default_bundle(), device="cpu", threads=1))) as batcher:
+        asked = [batcher.ask("detect", crop) for _ in range(2)]
+        batcher.start()
+        assert all(isinstance(answer.exception(timeout=30), ValueError) for answer in asked)
+        heatmaps = batcher.models.detect(crop)
+        assert batcher.ask("encode_target", crop, heatmaps).exception(timeout=30) is None
+
+
+class Counted(Models):
+    """Know how often they were closed."""
+
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+        super().close()
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_pool_that_is_closed_stays_so(batch: bool) -> None:
+    made: list[Counted] = []
+
+    def load() -> Counted:
+        made.append(Counted(default_bundle(), device="cpu", threads=1))
+        return made[-1]
+
+    pool = ModelPool(load, batch)
+    kept, lent = pool.take(), pool.take()
+    pool.give(kept)
+    pool.close()
+    assert [models.closed for models in made] == ([1] if batch else [1, 0])
+    pool.give(lent)
+    pool.close()
+    assert [models.closed for models in made] == ([1] if batch else [1, 1])
+    with pytest.raises(RuntimeError, match="the models are closed"):
+        pool.take()
+    assert len(made) == (1 if batch else 2)
+
+
 def test_puppets_that_share_models_move_as_they_do_alone() -> None:
     def moved(pool: ModelPool, name: str, wait: Callable[[], object]) -> list[Image]:
         def animated(frame: Frame) -> Image:
@@ -137,6 +191,16 @@ def test_puppets_that_share_models_move_as_they_do_alone() -> None:
 def test_the_page_refuses_to_share_what_takes_one_frame(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["live", "--port=0", "--batch", "--engine=openvino"]) == 2
     assert "the engine openvino takes one frame at a time: --batch is for --engine torch" in capsys.readouterr().err
+
+
+def test_the_page_ends_when_it_cannot_begin_with_models_that_are_shared(tmp_path: Path) -> None:
+    Pillow.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
+    options = ["--engine=torch", "--device=cpu", "--threads=1", "--batch", "--port=0", "--target"]
+    command = [sys.executable, "run.py", "live", *options, str(tmp_path / "grey.png")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "the photo shows no face" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def _shows(made: Peer, name: str) -> bool:

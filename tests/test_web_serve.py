@@ -57,6 +57,7 @@ def test_a_certificate_made_here_can_be_served_and_its_key_is_kept(tmp_path: Pat
         (["--source", "motion:nothing"], "motion 'nothing' is unknown"),
         (["--sessions", "0"], "--sessions 0"),
         (["--tls-cert", "a.pem"], "belong together"),
+        (["--tls-cert", "run.py", "--tls-key", "run.py"], "run.py with the key run.py is no certificate"),
     ],
 )
 def test_what_cannot_be_served_is_one_sentence_and_code_2(options: list[str], message: str) -> None:

@@ -38,15 +38,18 @@ def add_batch_option(parser: argparse.ArgumentParser) -> None:
 
 def serve_live(options: argparse.Namespace, load_models: Callable[[], Any]) -> None:
     """Serve the live page until Ctrl-C. Raises InputError for what cannot be used."""
+    from realtime.pool import ModelPool
     from web.address import Address
     from web.virtualcam import VirtualCamera
 
     address = Address(options.host, options.port, options.token, options.tls_cert, options.tls_key, options.self_signed)
 
     with ExitStack() as stack:
+        # Models are closed last: OpenVINO takes the stack that signals are handled on with it, and uvicorn raises the
+        # signal that ended it once more.
+        pool = stack.enter_context(closing(ModelPool(load_models, options.batch)))
         virtual_camera = stack.enter_context(closing(VirtualCamera())) if options.virtual_camera else None
-        from realtime.pool import ModelPool  # what takes long to import comes when the rest is right
-        from realtime.sources import open_source
+        from realtime.sources import open_source  # what takes long to import comes when the rest is right
         from web.serve import serve
         from web.studio import Studio
 
@@ -57,7 +60,7 @@ def serve_live(options: argparse.Namespace, load_models: Callable[[], Any]) -> N
             mark=not options.no_mark,
             asked=" ".join(filter(None, (options.engine, options.precision))),
             open_source=open_source,
-            pool=ModelPool(load_models, options.batch),
+            pool=pool,
             virtual_camera=virtual_camera,
         )
         serve(studio, address)

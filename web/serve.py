@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import socket
+import ssl
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,8 +20,13 @@ from web.studio import Studio
 from web.transport import ice_servers
 
 
-def _check(studio: Studio) -> None:
+def _check(studio: Studio, address: Address) -> None:
     """Raise InputError for what cannot be used, before anybody connects."""
+    if address.certificate is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(address.certificate, address.key)
+        except OSError as error:  # SSLError is one
+            raise InputError(f"{address.certificate} with the key {address.key} is no certificate: {error}") from error
     if studio.sessions < 1:
         raise InputError(f"--sessions {studio.sessions} is too few: 1 or more is needed")
     ice_servers()
@@ -46,8 +52,11 @@ class _Server(uvicorn.Server):
 
 
 def serve(studio: Studio, address: Address) -> None:
-    """Serve the live page until Ctrl-C, and print its URL. Raises InputError for what cannot be used."""
-    _check(studio)
+    """Serve the live page until Ctrl-C, and print its URL. Raises InputError for what cannot be used.
+
+    The studio's models stay their owner's, who closes them after this whatever its end.
+    """
+    _check(studio, address)
     local = is_loopback(address.host)
     token = address.token or (None if local else secrets.token_urlsafe(16))
     with ExitStack() as stack:
@@ -69,7 +78,4 @@ def serve(studio: Studio, address: Address) -> None:
             )
             await _Server(config, url, studio).serve([listening])
 
-        # Models are closed last: OpenVINO takes the stack that signals are handled on with it, and uvicorn raises the
-        # signal that ended it once more.
-        stack.callback(studio.pool.close)
         asyncio.run(run())
