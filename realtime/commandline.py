@@ -4,16 +4,10 @@ import argparse
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from realtime.errors import InputError
-
-if TYPE_CHECKING:
-    from realtime.faces import Detect
-    from realtime.photo import Notify
-    from realtime.retarget import Retargeter
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +38,7 @@ def make_video(options: argparse.Namespace, load_models: Callable[[], Any]) -> N
     from realtime.puppet import Puppet
     from realtime.retarget import RetargetSettings, parse_gains
     from realtime.sources import open_source
-    from realtime.video import check_output, reenact
+    from realtime.video import check_output, look_ahead, reenact
 
     def say(sentence: str) -> None:
         tqdm.write(f"puppetcam: {sentence}", file=sys.stderr)
@@ -60,7 +54,8 @@ def make_video(options: argparse.Namespace, load_models: Callable[[], Any]) -> N
         except InputError as error:
             raise InputError(f"{options.target}: {error}") from None
         if options.reference == "best" and not source.live:
-            _look_ahead(options.source, models.detect, puppet.retargeter, say)
+            with tqdm(total=source.frame_count, desc="looking for the neutral", unit=" frames", leave=False) as looked:
+                look_ahead(options.source, models.detect, puppet.retargeter, looked.update, say)
         progress = stack.enter_context(tqdm(total=source.frame_count, unit=" frames"))
         count = reenact(
             source,
@@ -73,22 +68,3 @@ def make_video(options: argparse.Namespace, load_models: Callable[[], Any]) -> N
             notify=say,
         )
     print(f"{options.output}: {count} frames")
-
-
-def _look_ahead(text: str, detect: "Detect", retargeter: "Retargeter", say: "Notify") -> None:
-    """Look through a recording, opened for this alone, and make the frame most like the photo the neutral."""
-    from tqdm import tqdm
-
-    from realtime.sources import open_source
-    from realtime.video import find_neutral
-
-    with (
-        closing(open_source(text, lambda _: None)) as source,  # what is amiss with it is said when it is played
-        tqdm(total=source.frame_count, desc="looking for the neutral", unit=" frames", leave=False) as progress,
-    ):
-        found = find_neutral(source, detect, retargeter.photo_points, progress.update)
-    if found is not None:
-        seconds, points = found
-        say(f"the neutral is the frame at {seconds:.2f} s, the one most like the photo")
-        retargeter.calibrate(points)
-        retargeter.set_settings(replace(retargeter.settings, reference="first"))  # it stays

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice
 from math import ceil
@@ -22,9 +23,9 @@ from realtime.errors import InputError
 from realtime.faces import Detect, FaceFinder, FaceTracker
 from realtime.landmarks import CROP_SIZE, Array
 from realtime.photo import Notify
-from realtime.retarget import best_reference
+from realtime.retarget import Retargeter, best_reference
 from realtime.soundtrack import Soundtrack
-from realtime.sources import DEFAULT_RATE, Frame, Source
+from realtime.sources import DEFAULT_RATE, Frame, Source, open_source
 
 if TYPE_CHECKING:
     from realtime.puppet import Result
@@ -198,6 +199,24 @@ def find_neutral(
         return None
     best = best_reference(np.array(track), photo_points)
     return moments[best], track[best]
+
+
+def look_ahead(
+    text: str, detect: Detect, retargeter: Retargeter, on_frame: Callable[[], object], notify: Notify
+) -> None:
+    """Make the frame of a recording that most resembles the photo the neutral, and tell its time.
+
+    text: the recording, as `open_source` has it; it is opened for this alone. Without a face in it nothing changes.
+    `on_frame` is called for every frame read. Raises InputError for a recording that cannot be read.
+    """
+    with contextlib.closing(open_source(text, lambda _: None)) as source:  # what is amiss is said when it is played
+        found = find_neutral(source, detect, retargeter.photo_points, on_frame)
+    if found is None:
+        return
+    seconds, points = found
+    notify(f"the neutral is the frame at {seconds:.2f} s, the one most like the photo")
+    retargeter.calibrate(points)
+    retargeter.set_settings(replace(retargeter.settings, reference="first"))  # it stays
 
 
 def reenact(

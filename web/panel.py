@@ -1,5 +1,6 @@
 """The control panel: video files, the benchmark, and what the operator wants to know. Gradio, on the same server."""
 
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from realtime.photo import load_photo, portrait_names
 from realtime.puppet import Puppet
 from realtime.retarget import MOTIONS, REFERENCES, RetargetSettings
 from realtime.sources import open_source
-from realtime.video import reenact
+from realtime.video import look_ahead, reenact
 from web.mark import add_mark
 from web.studio import Studio
 from web.upload import decode_photo
@@ -72,15 +73,17 @@ def _run_video(studio: Studio, folder: Path) -> Callable[..., str]:
                 raise InputError("a photo needs the word that the person in it agreed")
             photo = decode_photo(Path(upload).read_bytes(), gr.Info) if upload else load_photo(portrait)
             settings = RetargetSettings(kind, reference)
-            source = stack.enter_context(closing(open_source(film or f"motion:{motion}", gr.Info)))
+            driven_by = film or f"motion:{motion}"
+            source = stack.enter_context(closing(open_source(driven_by, gr.Info)))
             models = stack.enter_context(studio.pool.lend())
             puppet = stack.enter_context(closing(Puppet(models, photo, settings, gr.Info)))
-            done = 0
 
-            def advance() -> None:
-                nonlocal done
-                done += 1
-                progress((done, source.frame_count), desc="Frames", unit="frames")
+            def counter(what: str) -> Callable[[], None]:
+                numbers = itertools.count(1)
+                return lambda: progress((next(numbers), source.frame_count), desc=what, unit="frames")
+
+            if reference == "best":
+                look_ahead(driven_by, models.detect, puppet.retargeter, counter("Looking for the neutral"), gr.Info)
 
             def animate(frame: Any) -> Any:
                 result = puppet.animate(frame)
@@ -98,7 +101,7 @@ def _run_video(studio: Studio, folder: Path) -> Callable[..., str]:
                 size=size,
                 overwrite=True,
                 side_by_side=beside,
-                on_frame=advance,
+                on_frame=counter("Frames"),
                 notify=gr.Info,
             )
             return name
