@@ -1,7 +1,7 @@
 """Puppetcam's command line, and the only file that knows every room.
 
-Each subcommand is `_add_NAME`, which declares its options, and `_NAME`, which runs it and imports what it needs, so
-that `--help` answers at once.
+Each subcommand is an `_add_NAME` here or an `add_NAME` of its room's command line, which declares its options and what
+runs it. What runs imports what it needs itself, so that `--help` answers at once.
 """
 
 import argparse
@@ -153,8 +153,10 @@ def _bench(options: argparse.Namespace) -> None:
             report.check_path(path, suffix)
     if not 0 < options.seconds <= 3600:
         raise InputError(f"--seconds {options.seconds:g} is out of range: more than 0 and at most 3600 is needed")
+    if options.web and (options.sessions, options.batch) != (None, None):
+        raise InputError("--web measures the page of one person: --sessions and --batch go without it")
     if options.batch is not None and options.sessions is None:
-        raise InputError("--batch is about --sessions: say how many")
+        raise InputError(f"--{'' if options.batch else 'no-'}batch is about --sessions: say how many")
     if options.web or options.sessions is not None:
         if options.plot:
             raise InputError("--plot draws the stages of a benchmark without --web or --sessions")

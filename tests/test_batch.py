@@ -193,6 +193,19 @@ def test_the_page_refuses_to_share_what_takes_one_frame(capsys: pytest.CaptureFi
     assert "the engine openvino takes one frame at a time: --batch is for --engine torch" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--web", "--sessions=2"], "--web measures the page of one person"),
+        (["--web", "--batch"], "--web measures the page of one person"),
+        (["--no-batch"], "--no-batch is about --sessions"),
+    ],
+)
+def test_a_benchmark_ignores_no_option(options: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["bench", *options]) == 2
+    assert complaint in capsys.readouterr().err
+
+
 def test_the_page_ends_when_it_cannot_begin_with_models_that_are_shared(tmp_path: Path) -> None:
     Pillow.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
     options = ["--engine=torch", "--device=cpu", "--threads=1", "--batch", "--port=0", "--target"]

@@ -97,3 +97,15 @@ def test_without_smiles_there_is_no_mean_face(tmp_path: Path, capsys: pytest.Cap
     assert run.main(["train", "head", *paths, f"--mean-face={tmp_path / 'face.npy'}"]) == 2
     assert "named *smiling" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz"]
+
+
+@pytest.mark.parametrize(
+    ("output", "face", "complaint"),
+    [("nowhere/outline.npz", "face.npy", "outline.npz cannot be written"), ("outline.npz", "face.npz", "end in .npy")],
+)
+def test_outputs_are_looked_at_before_the_pictures(
+    output: str, face: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [f"--data={tmp_path / 'missing.npz'}", f"--output={tmp_path / output}", f"--mean-face={tmp_path / face}"]
+    assert run.main(["train", "head", *paths]) == 2
+    assert complaint in capsys.readouterr().err

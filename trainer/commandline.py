@@ -139,9 +139,11 @@ def _head(options: argparse.Namespace) -> None:
     from trainer.data import Pictures
     from trainer.head import fit, mean_face
 
-    pictures = Pictures(options.data)
+    check_path(options.output, ".npz")
     if options.mean_face:
         check_path(options.mean_face, ".npy")
+    pictures = Pictures(options.data)
+    if options.mean_face:
         np.save(options.mean_face, mean_face(pictures))
         print(f"{options.mean_face}: the mean face and its smile")
     print(f"{options.output}: {fit(pictures, options.output):.2f} crop pixels from the meshes' outlines")
