@@ -16,9 +16,10 @@ from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
 SAMPLES = 300
 MOUTHS = 0.5  # share of the pairs in which a shut mouth opens
 # What the generator keeps in floating point: the way of the flow (everything outside the blocks but what joins their
-# channels), the first convolution, which reads it, the last ones, and the sums of its residual blocks. In int8 these
-# move the picture by a pixel; the other convolutions, where the time goes, by a twentieth of one.
-FLOATING = {"generator": {"types": ["Add"], "patterns": ["^/(?!Concat)[A-Z].*", "^/read/.*", "^/flow.*", "^/paint.*"]}}
+# channels), the first convolution, which reads it, and the sums of its residual blocks, which in int8 move the picture
+# by a pixel; and the last convolutions, which in int8 mottle the colour.
+BLOCKS = ("read", "flow", "paint", "refine", "at2/")
+FLOATING = {"generator": {"types": ["Add"], "patterns": ["^/(?!Concat)[A-Z].*", *(f"^/{name}.*" for name in BLOCKS)]}}
 
 Tensors = dict[str, np.ndarray]
 
