@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -130,8 +131,8 @@ def test_what_lips_uncover_is_painted(engine: str, bundle: Bundle, crop: Image) 
     driving[[51, 52, 53]] += np.float32([0, 12])
     features = models.encode_target(crop, heatmaps)
     mask = models.generate(render_heatmaps(driving), driving_prior(driving, points), features)[1]
-    hidden = np.kron(driving_prior(driving, points)[2], np.ones((2, 2))) == 1
-    inner = hidden & np.roll(hidden, 2, 0) & np.roll(hidden, -2, 0) & np.roll(hidden, 2, 1) & np.roll(hidden, -2, 1)
+    hidden = np.kron(driving_prior(driving, points)[2] == 1, np.ones((2, 2), np.uint8))
+    inner = cv2.erode(hidden, np.ones((5, 5), np.uint8)) == 1  # cells are interpolated to pixels
     assert inner.sum() > 100
     assert mask[inner].max() < 1e-3
     models.close()
