@@ -151,14 +151,28 @@ def move_gaze(mesh: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def move_jaw(mesh: np.ndarray, rng: np.random.Generator) -> None:
-    """Scale the gap between the lips: everything below the mouth follows the lower lip, less and less upwards."""
+    """Shut an open mouth at random, or open a shut one."""
     gap = mesh[14, 1] - mesh[13, 1]
-    eyes = five_points_of(mesh)
-    unit = np.linalg.norm(eyes[1] - eyes[0])
+    unit = pupil_gap(mesh)
     if gap > 0.06 * unit:  # lips that close overlap a little, or they would show what they hide
         goal = rng.choice([-0.02 * unit, -0.02 * unit, gap * rng.uniform(0, 1)])
     else:
         goal = gap + unit * abs(rng.normal(0, 0.12))
+    part_lips(mesh, float(goal))
+
+
+def gape(mesh: np.ndarray, rng: np.random.Generator) -> None:
+    """Open the mouth up to wide at random, and draw its corners together."""
+    unit, share = pupil_gap(mesh), rng.uniform(0.15, 1)
+    part_lips(mesh, 0.55 * share * unit, roundness=4)
+    middle = (mesh[78] + mesh[308]) / 2
+    near = np.exp(-np.square((mesh[:, :2] - middle[:2]) / (0.7 * unit)).sum(1))
+    mesh[:, 0] -= rng.uniform(0, 0.6) * share * near * (mesh[:, 0] - middle[0])
+
+
+def part_lips(mesh: np.ndarray, goal: float, roundness: float = 2) -> None:
+    """Make the gap between the lips `goal`: everything below the mouth follows the lower lip, less and less upwards."""
+    gap, unit = mesh[14, 1] - mesh[13, 1], pupil_gap(mesh)
     line = (mesh[13, 1] + mesh[14, 1]) / 2
     middle = (mesh[78, 0] + mesh[308, 0]) / 2
     half = abs(mesh[308, 0] - mesh[78, 0]) / 2 + 1e-3
@@ -166,11 +180,17 @@ def move_jaw(mesh: np.ndarray, rng: np.random.Generator) -> None:
     upper_lip = np.zeros(len(mesh), bool)
     upper_lip[[0, 11, 12, 13, 37, 72, 38, 82, 267, 302, 268, 312, 39, 73, 41, 81, 269, 303, 271, 311]] = True
     upper_lip[[40, 74, 42, 80, 270, 304, 272, 310, 185, 184, 183, 191, 409, 408, 407, 415]] = True
-    corner = np.clip(np.abs(mesh[:, 0] - middle) / half, 0, 1) ** 2
+    corner = np.clip(np.abs(mesh[:, 0] - middle) / half, 0, 1) ** roundness
     below = (mesh[:, 1] >= line - 0.02 * unit) & ~upper_lip
     inside = np.isin(np.arange(len(mesh)), LOWER_INNER_LIP) | below
     mouth = np.where(np.abs(mesh[:, 1] - line) < 0.35 * unit, 1 - corner * 0.95, across)
     mesh[:, 1] += np.where(inside, np.clip(mouth, 0, 1), 0) * (goal - gap)
+
+
+def pupil_gap(mesh: np.ndarray) -> float:
+    """Distance between the eyes' middles of a FaceMesh."""
+    eyes = five_points_of(mesh)
+    return float(np.linalg.norm(eyes[1] - eyes[0]))
 
 
 def five_points_of(mesh: np.ndarray) -> np.ndarray:

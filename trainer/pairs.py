@@ -12,6 +12,7 @@ from realtime.errors import InputError
 from realtime.landmarks import (
     CROP_SIZE,
     FACEMESH,
+    LIPS,
     MIRROR,
     STRIDE,
     five_points,
@@ -22,11 +23,23 @@ from realtime.prior import driving_prior, mouth_interior
 from trainer.augment import colour
 from trainer.data import Pictures
 from trainer.generator import FLOW_STRIDE
-from trainer.mesh import STABLE, Surface, close_lids, five_points_of, move_gaze, move_jaw, move_lids, rigid_fit, turn
+from trainer.mesh import (
+    STABLE,
+    Surface,
+    close_lids,
+    five_points_of,
+    gape,
+    move_gaze,
+    move_jaw,
+    move_lids,
+    rigid_fit,
+    turn,
+)
 from trainer.metrics import eye_opening
 
 BLINKS = 0.25  # of the re-animated stills
 OPEN = 0.08  # pupil distances between the lips of an open mouth
+INNER_MOUTH = np.array([[28, 10, 10], [28, 10, 10], [150, 75, 80], [205, 195, 180]])  # dark twice, tongue, teeth
 
 
 class Pairs:
@@ -123,26 +136,44 @@ class Pairs:
         }
 
     def warped(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A still warped to another pose and expression, half of the time to closing eyes, and its points (56, 2)."""
-        blink = bool(rng.random() < 0.5)
+        """A still warped to closing eyes, a gaping mouth, or another pose and expression, and its points (56, 2)."""
+        kind = rng.random()
+        if kind < 0.35:
+            return self._gaping(index, rng)
+        blink = bool(kind < 0.7)
         pair = self.reanimated(index, rng, blink=blink)
         return (pair["truth"], pair["driving"]) if blink else (pair["photo"], pair["target"])
 
+    def _gaping(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A still whose lips are drawn far apart, which few pictures show, and its points (56, 2); a mouth that was
+        shut is filled with the colours of teeth, tongue and dark."""
+        pair = self.reanimated(index, rng, wide=True)
+        image, points = pair["photo"], pair["target"]
+        if self._gap[index] < OPEN:
+            inside = mouth_interior(points, self.size)[..., None]
+            above, below = INNER_MOUTH[rng.integers(len(INNER_MOUTH), size=2)] * rng.uniform(0.5, 1.1, (2, 1))
+            top, bottom = points[LIPS, 1].min(), points[LIPS, 1].max()
+            depth = np.clip((np.arange(self.size)[:, None, None] - top) / (bottom - top), 0, 1)
+            image = np.clip(image * (1 - inside) + (above + (below - above) * depth) * inside, 0, 255).astype(np.uint8)
+        return image, points
+
     def reanimated(
-        self, index: int, rng: np.random.Generator, shut: bool = False, blink: bool | None = None
+        self, index: int, rng: np.random.Generator, shut: bool = False, blink: bool | None = None, wide: bool = False
     ) -> dict[str, np.ndarray]:
         """A still and itself with another pose and expression, by warping.
 
         The warped one is the photo, the real one the truth; but lids that close are skin drawn over the eye, which
         warping does well and few stills show: then the warped one is the truth. `shut`: the photo's mouth is closed;
-        `blink`: whether lids close, by chance if not given.
+        `blink`: whether lids close, by chance if not given; `wide`: the photo's mouth is wide open.
         """
         p = self.pictures
         upright = similarity(five_points(p.points[index]))
         still = moved_mesh(p.mesh[index], upright)
         if blink is None:
-            blink = not shut and rng.random() < BLINKS
+            blink = not (shut or wide) and rng.random() < BLINKS
         changed = self._blinking(still, rng) if blink else self.changed(still, rng, shut)
+        if wide:
+            gape(changed, rng)
         points = transform(p.points[index], upright)
         moved = points + changed[FACEMESH, :2] - still[FACEMESH, :2]
         target, driving = (points, moved) if blink else (moved, points)
