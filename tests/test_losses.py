@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from realtime.landmarks import COUNT, LIPS
+from realtime.landmarks import COUNT, EYES, LIPS
 from trainer import losses, metrics
 from trainer.detector import DetectorSettings
 from trainer.train_detector import coordinate_losses, gaussians, iou_loss
-from trainer.train_generator import mouth_region
+from trainer.train_generator import sharp_regions
 
 
 def picture(*rows: list[float]) -> torch.Tensor:
@@ -116,16 +116,19 @@ def test_sharp_parts_are_eyes_and_lips() -> None:
     assert losses.sharp_parts(heatmaps, 8)[0, 0].sum() == 9
 
 
-def test_the_adversary_looks_at_the_mouth() -> None:
+def test_the_adversary_looks_at_mouth_and_eyes() -> None:
     points = torch.full((2, COUNT, 2), 128.0)
     points[0, LIPS] = torch.tensor([128.0, 180.0])
+    points[0, EYES] = torch.tensor([128.0, 100.0])
     points[1, LIPS] = torch.tensor([20.0, 250.0])  # near the border: the window stays inside
     pictures = torch.zeros(2, 3, 128, 128)
-    pictures[0, :, 90, 64] = pictures[1, :, 127, 0] = 1
-    windows = mouth_region(pictures, points)
-    assert windows.shape == (2, 3, 40, 64)
+    pictures[0, :, 90, 64] = pictures[1, :, 127, 0] = 1  # lips
+    pictures[0, :, 50, 65] = 1  # eyes
+    windows = sharp_regions(pictures, points)
+    assert windows.shape == (4, 3, 40, 64)
     assert windows[0, 0].nonzero().tolist() == [[20, 32]]
     assert windows[1, 0].nonzero().tolist() == [[39, 0]]
+    assert windows[2, 0].nonzero().tolist() == [[20, 33]]
 
 
 def test_the_discriminator_scores_patches() -> None:

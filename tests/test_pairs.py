@@ -11,6 +11,7 @@ from tests.drawn import write_drawn
 from trainer.data import Pictures
 from trainer.generator import compose
 from trainer.mesh import ABOVE_LIDS, IRISES, LOWER_LIDS, UPPER_INNER_LIP, UPPER_LIDS, close_lids, rigid_fit, turn
+from trainer.metrics import eye_opening, mouth_opening
 from trainer.pairs import Pairs, augmented, mouth_interior
 from trainer.prepare import MARGIN
 
@@ -152,6 +153,16 @@ def test_closed_lids_meet_and_draw_the_skin_down(pictures: Pictures) -> None:
     lid, skin = ((mesh - before)[rows, 1].mean() for rows in (UPPER_LIDS, ABOVE_LIDS[:, 0]))
     assert 0 < skin < lid
     assert np.array_equal(mesh[UPPER_INNER_LIP], before[UPPER_INNER_LIP])
+
+
+def test_stills_for_the_detector_gape_and_shut_their_eyes(pairs: Pairs) -> None:
+    still = pairs.pictures.points[pairs.stills[0]][None]
+    drawn = [pairs.warped(int(pairs.stills[0]), np.random.default_rng(seed)) for seed in range(30)]
+    points = np.stack([points for _, points in drawn])
+    assert (mouth_opening(points) - mouth_opening(still)).max() > 30
+    assert eye_opening(points).min() < 0.3 * eye_opening(still)[0]
+    assert (np.abs(mouth_opening(points) - mouth_opening(still)) < 10).any()  # and others do not gape
+    assert all(image.shape == (256, 256, 3) for image, _ in drawn)
 
 
 def test_the_inside_of_the_mouth_lies_between_the_lips() -> None:

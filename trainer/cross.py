@@ -46,7 +46,7 @@ def drives(pictures: Pictures, photos: int = 2) -> list[Drive]:
     """Every held-out clip, and every held-out person with several stills, driving so many photos of others."""
     stills = pictures.held_out_stills()
     sources: dict[str, list[np.ndarray]] = {}
-    for name in sorted(set(pictures.clips[pictures.validation]) - {""}):
+    for name in pictures.held_out_clips:
         indices = np.flatnonzero(pictures.clips == name)
         matrix = similarity(five_points(pictures.points[indices[0]]))
         chosen = indices[np.linspace(0, len(indices) - 1, min(FRAMES, len(indices))).astype(int)]

@@ -48,6 +48,10 @@ class Pictures:
     def clip_names(self) -> list[str]:
         return sorted(set(self.clips) - {""})
 
+    @property
+    def held_out_clips(self) -> list[str]:
+        return sorted(set(self.clips[self.validation]) - {""})
+
     def held_out_stills(self) -> dict[str, list[int]]:
         """Indices of the stills of each person who is held out, in the file's order."""
         people: dict[str, list[int]] = {}

@@ -156,7 +156,7 @@ def consistency(find: Find, images: list[np.ndarray], found: np.ndarray, labels:
 def on_clips(method: Method, pictures: Pictures) -> tuple[dict[str, float], dict[str, float]]:
     """Movement from frame to frame while a person holds still, and the time that a frame takes; empty without clips."""
     movements, milliseconds = [], []
-    for name in sorted(set(pictures.clips[pictures.validation]) - {""}):
+    for name in pictures.held_out_clips:
         indices = np.flatnonzero(pictures.clips == name)
         images = [pictures.image(i) for i in indices]
         follow, found = method.follow(), []

@@ -130,7 +130,7 @@ def baselines(pictures: Pictures) -> dict[str, Reenactor]:
 def clip_sequences(pictures: Pictures) -> list[Sequence]:
     """The held-out clips, all frames under the crop of the first."""
     sequences = []
-    for name in sorted(set(pictures.clips[pictures.validation]) - {""}):
+    for name in pictures.held_out_clips:
         indices = np.flatnonzero(pictures.clips == name)
         matrix = similarity(five_points(pictures.points[indices[0]]))
         first, *later = (cut(pictures.image(i), matrix) for i in indices[::EVERY])

@@ -38,6 +38,7 @@ from trainer.mesh import (
 from trainer.metrics import eye_opening
 
 BLINKS = 0.25  # of the re-animated stills
+UNCERTAIN = 0.2  # crop pixels by which landmarks are off
 OPEN = 0.08  # pupil distances between the lips of an open mouth
 INNER_MOUTH = np.array([[28, 10, 10], [28, 10, 10], [150, 75, 80], [205, 195, 180]])  # dark twice, tongue, teeth
 
@@ -308,7 +309,7 @@ def augmented(pair: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str
         pair["weight"] = pair["weight"][:, ::-1]
     pair["mouth"] = mouth_interior(pair["driving"], pair["truth"].shape[0])
     for name in ("driving", "target"):
-        pair[name] = pair[name] + rng.normal(0, 0.35, (len(MIRROR), 2))
+        pair[name] = pair[name] + rng.normal(0, UNCERTAIN, (len(MIRROR), 2))
     for name in ("photo", "truth"):
         pair[name] = pair[name].transpose(2, 0, 1)
     return {k: np.ascontiguousarray(v, v.dtype if v.dtype == np.uint8 else np.float32) for k, v in pair.items()}

@@ -1,5 +1,6 @@
 """Training the landmark detector on prepared pictures (thesis 4.2.2)."""
 
+from copy import copy
 from typing import Any
 
 import cv2
@@ -8,6 +9,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from realtime.landmarks import CROP_SIZE, heatmap_points
 from trainer.augment import colour, degrade, random_crop
@@ -24,6 +26,7 @@ UPPER = [19, 20, 21, 27, 28, 29, 35, 37, 39, 47, 48, 49]
 LOWER = [25, 24, 23, 33, 32, 31, 45, 43, 41, 53, 52, 51]
 REANIMATED = 0.3  # of the samples of stills are warped to other expressions, half of these to closing eyes
 SHUT, OPEN = 6.0, 12.0  # openings of eyes and mouths, in % of the pupil distance, beyond which pictures are rare
+MISSED = 8.0  # % of the pupil distance, a face's mean error beyond which it is not this face that was found
 COARSE = 0.2  # of the budget is spent on half-size crops, where a sample costs a quarter
 
 
@@ -181,3 +184,14 @@ def find_points(detector: nn.Module, crop: np.ndarray) -> np.ndarray:
     batch = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None].to(device).float() / 255
     points, _ = heatmap_points(detector.eval()(batch)[0].float().cpu().numpy())
     return points
+
+
+def seen_by(detector: nn.Module, pictures: Pictures) -> Pictures:
+    """The same pictures with a detector's points in place of the labels, but where it misses the face."""
+    seen, labels = copy(pictures), pictures.points
+    numbers = tqdm(range(len(pictures)), desc="Landmarks", unit=" pictures", leave=False)
+    crops = (pictures.image(i)[MARGIN:-MARGIN, MARGIN:-MARGIN] for i in numbers)
+    found = np.stack([find_points(detector, crop) + MARGIN for crop in crops])
+    missed = error_percent(found, labels) > MISSED
+    seen.points = np.where(missed[:, None, None], labels, found)
+    return seen

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from realtime.compositor import border_window
-from realtime.landmarks import CROP_SIZE, LIPS
+from realtime.landmarks import CROP_SIZE, EYES, LIPS
 from trainer.data import Pictures
 from trainer.detector import Detector
 from trainer.generator import FLOW_STRIDE, Generator, GeneratorSettings, TargetEncoder, compose, up
@@ -31,6 +31,7 @@ from trainer.losses import (
 from trainer.pairs import Pairs, conditions
 from trainer.sheet import sheet, wrapped
 from trainer.thesis import freeze, full_size, landmark_loss
+from trainer.train_detector import seen_by
 
 JUDGED = 0.04  # weight of the landmark loss with `--judge`: its gradient is then as large as the picture's
 
@@ -47,7 +48,7 @@ class GeneratorTraining:
     parts: float = 0.5  # on the eyes and lips alone, whose few pixels are what people look at
     mouth: float = 1.0  # on the colour between the lips, whose few pixels would not count otherwise
     opaque: float = 0.05  # keeps the photo's own pixels, but where lips open on what they hid
-    adversarial: float = 0.25  # the mouth is few of the patches
+    adversarial: float = 0.4  # eyes and mouth are few of the patches
     adversary_from: float = 1.0
     landmark: float = 0.0  # equation 4.1; more than 0 needs a detector that judges
     mouths: float = 0.0  # share of pairs in which a shut mouth opens
@@ -56,18 +57,22 @@ class GeneratorTraining:
     network: GeneratorSettings = field(default_factory=GeneratorSettings)
 
 
-def mouth_region(pictures: Tensor, driving: Tensor) -> Tensor:
-    """The part about the lips, (B, C, 5S/16, S/2), of crops (B, C, S, S) with driving points (B, 56, 2).
+def sharp_regions(pictures: Tensor, driving: Tensor) -> Tensor:
+    """The parts about the lips and about the eyes, (2B, C, 5S/16, S/2), of crops (B, C, S, S) with driving points
+    (B, 56, 2).
 
-    The adversary looks at it: what is between lips differs most from any mean, which is what other losses ask for.
+    The adversary looks at them: teeth and lids differ most from any mean, which is what other losses ask for.
     """
+    return torch.cat([_region(pictures, driving[:, part].mean(1)) for part in (LIPS, EYES)])
+
+
+def _region(pictures: Tensor, middle: Tensor) -> Tensor:
+    """Windows (B, C, 5S/16, S/2) about middles (B, 2) in crop pixels, inside the pictures."""
     size = pictures.shape[-1]
     height, width = size * 5 // 16, size // 2
-    middle = driving[:, LIPS].mean(1) * (size / CROP_SIZE)
-    places = [(int(y) - height // 2, int(x) - width // 2) for x, y in middle.tolist()]
-    places = [(min(max(top, 0), size - height), min(max(left, 0), size - width)) for top, left in places]
-    windows = [p[:, t : t + height, u : u + width] for p, (t, u) in zip(pictures, places, strict=True)]
-    return torch.stack(windows)
+    corners = (middle * (size / CROP_SIZE)).int() - torch.tensor([width // 2, height // 2], device=middle.device)
+    places = [(min(max(x, 0), size - width), min(max(y, 0), size - height)) for x, y in corners.tolist()]
+    return torch.stack([p[:, y : y + height, x : x + width] for p, (x, y) in zip(pictures, places, strict=True)])
 
 
 class GeneratorTask:
@@ -82,11 +87,13 @@ class GeneratorTask:
         learning_rate: float,
         judge: Detector | None = None,
     ) -> None:
-        """`judge`: a detector whose heatmaps of the results are to be those of the truths."""
-        self.pictures, self.settings = pictures, settings
+        """`judge`: a detector whose heatmaps of the results are to be those of the truths; the points that drive are
+        then its own, too, as they will be live, with what it makes of lids that shut and mouths that open."""
         if (judge is None) != (settings.landmark == 0):
             raise ValueError("a judge and a weight of the landmark loss go together")
         self.judge = None if judge is None else freeze(judge)
+        self.pictures = pictures = pictures if self.judge is None else seen_by(self.judge, pictures)
+        self.settings = settings
         skip = {clip: range(first, last + 1) for clip, (first, last) in settings.skip.items()}
         self.pairs = Pairs(pictures, settings.size, skip=skip, mouths=settings.mouths)
         self.modules: dict[str, nn.Module] = {
@@ -158,7 +165,7 @@ class GeneratorTask:
         if progress >= s.adversary_from:
             channel = landmark_channel(inputs["driving"], truth.shape[-1])
             made, real = (
-                mouth_region(torch.cat([picture, channel], 1), batch["driving"]) for picture in (result, truth)
+                sharp_regions(torch.cat([picture, channel], 1), batch["driving"]) for picture in (result, truth)
             )
             self._train_discriminator(made.detach(), real, fabric)
             with fabric.autocast():
