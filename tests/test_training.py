@@ -15,7 +15,7 @@ import run
 from engines.bundle import Bundle, load_bundle
 from realtime.errors import InputError
 from tests.drawn import write_drawn
-from trainer.checkpoint import read_detector, read_generator
+from trainer.checkpoint import average, read_detector, read_generator
 from trainer.data import Pictures
 from trainer.detector import LIVE, THESIS, Detector, DetectorSettings
 from trainer.export import export
@@ -160,8 +160,8 @@ def test_a_run_starts_from_another_at_twice_the_size(
     task = GeneratorTask(pictures, GeneratorTraining(size=128, network=TINY_GENERATOR), 1e-3)
     loop = Loop(task, LoopSettings(steps=1), tmp_path, fabric, trained_generator.checkpoint)
     assert loop.step == 0
-    for name, average in trained_generator.averaged.items():
-        for key, value in average.state_dict().items():
+    for name, module in trained_generator.averaged.items():
+        for key, value in module.state_dict().items():
             assert torch.equal(value, task.modules[name].state_dict()[key])
             assert torch.equal(value, loop.averaged[name].state_dict()[key])
 
@@ -269,6 +269,24 @@ def test_export_refuses_what_is_no_checkpoint(trained_generator: Loop, tmp_path:
         with pytest.raises(InputError, match=path.name):
             export(path, trained_generator.checkpoint, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_the_average_of_checkpoints_lies_between_them(
+    trained_detector: Loop, trained_generator: Loop, pictures: Pictures, fabric: Fabric, tmp_path: Path
+) -> None:
+    settings = LoopSettings(steps=3, batch=2, learning_rate=1e-2)
+    Loop(detector_task(pictures), settings, tmp_path, fabric, trained_detector.checkpoint).run()
+    paths = [str(trained_detector.checkpoint), str(tmp_path / "last.pt")]
+    run.main(["train", "average", *paths, "--output", str(tmp_path / "mean.pt")])
+    a, b, mean = (read_detector(Path(path))[0].state_dict() for path in (*paths, tmp_path / "mean.pt"))
+    changed = [name for name, value in a.items() if value.is_floating_point() and not torch.equal(value, b[name])]
+    assert len(changed) > 10
+    for name in changed:
+        assert torch.allclose(mean[name], (a[name] + b[name]) / 2, atol=1e-6)
+    before = (tmp_path / "mean.pt").read_bytes()
+    with pytest.raises(InputError, match="different networks"):
+        average([Path(paths[0]), trained_generator.checkpoint], tmp_path / "mean.pt")
+    assert (tmp_path / "mean.pt").read_bytes() == before
 
 
 def test_dry_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

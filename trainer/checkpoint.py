@@ -73,3 +73,29 @@ def read_generator(
     fit(encoder, state["ema"]["encoder"], path)
     fit(generator, state["ema"]["generator"], path)
     return encoder.eval(), generator.eval(), state
+
+
+def average(paths: list[Path], output: Path) -> None:
+    """Write the mean of checkpoints of one network, trained on from one beginning: often better than each of them
+    (Wortsman et al. 2022, "Model soups"). The rest, such as settings, is the last one's.
+
+    Raises InputError where they are not of one network.
+    """
+    states = [read_checkpoint(path) for path in paths]
+    last = states[-1]
+    for kind in ("modules", "ema"):
+        for name, weights in last[kind].items():
+            same = [state[kind].get(name, {}) for state in states]
+            for path, other in zip(paths, same, strict=True):
+                if shapes(other) != shapes(weights):
+                    raise InputError(f"{path} and {paths[-1]} do not average: their {name}s are different networks")
+            for tensor, value in weights.items():
+                if value.is_floating_point():
+                    weights[tensor] = torch.stack([other[tensor] for other in same]).mean(0)
+    temporary = output.with_suffix(".partial")
+    torch.save(last, temporary)
+    temporary.replace(output)
+
+
+def shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in weights.items()}

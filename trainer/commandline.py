@@ -98,6 +98,11 @@ def add_train(subparsers: "Subparsers") -> None:
     _add_loop_options(generator, "0.001; fpn: 0.0001")
     add_fpn(generator)
     generator.set_defaults(run=_generator)
+
+    average = kinds.add_parser("average", help="write the mean of checkpoints that were trained on from one beginning")
+    average.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT")
+    average.add_argument("--output", required=True, type=Path, help="checkpoint file to write")
+    average.set_defaults(run=_average)
     add_study(kinds)
 
 
@@ -204,6 +209,17 @@ def _generator(options: argparse.Namespace) -> None:
         skip=skip,
     )
     _train(options, GeneratorTask(pictures, training, loop.learning_rate, judge), loop, fabric)
+
+
+def _average(options: argparse.Namespace) -> None:
+    from realtime.report import check_path
+    from trainer.checkpoint import average
+
+    if len(options.checkpoints) < 2:
+        raise InputError(f"an average needs two checkpoints or more, not {options.checkpoints[0]} alone")
+    check_path(options.output, ".pt")
+    average(options.checkpoints, options.output)
+    print(f"{options.output}: the mean of {len(options.checkpoints)} checkpoints")
 
 
 def parse_skips(values: list[str]) -> dict[str, tuple[int, int]]:
