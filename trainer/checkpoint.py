@@ -77,7 +77,7 @@ def read_generator(
 
 def average(paths: list[Path], output: Path) -> None:
     """Write the mean of checkpoints of one network, trained on from one beginning: often better than each of them
-    (Wortsman et al. 2022, "Model soups"). The rest, such as settings, is the last one's.
+    (Wortsman et al. 2022, "Model soups"). Settings and budget are the last one's; figures there are none yet.
 
     Raises InputError where they are not of one network.
     """
@@ -92,6 +92,7 @@ def average(paths: list[Path], output: Path) -> None:
             for tensor, value in weights.items():
                 if value.is_floating_point():
                     weights[tensor] = torch.stack([other[tensor] for other in same]).mean(0)
+    last["metrics"] = {}
     temporary = output.with_suffix(".partial")
     torch.save(last, temporary)
     temporary.replace(output)
