@@ -77,7 +77,10 @@ def add_train(subparsers: "Subparsers") -> None:
         "--mouths", type=float, default=0.0, metavar="SHARE", help="of pairs in which a shut mouth opens (%(default)s)"
     )
     generator.add_argument(
-        "--judge", type=Path, metavar="CHECKPOINT", help="the detector that judges expressions; fpn needs one"
+        "--judge",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="the detector that judges expressions, and whose points drive; fpn needs one",
     )
     generator.add_argument("--keep-encoder", action="store_true", help="leave the target encoder as it is")
     generator.add_argument(
