@@ -222,10 +222,12 @@ def wait_for(words: list[str], count: int) -> None:
 def test_a_camera_gives_its_newest_frame_and_counts_the_others(device: Path) -> None:
     camera = CameraSource(0, lambda _: None, lambda _: cv2.VideoCapture(str(device)))
     assert (camera.live, camera.size, camera.frame_rate) == (True, (96, 64), RATE)
-    frames = []
+    frames, dropped = [], 0
     for frame in camera:
+        assert len(frames) + dropped <= frame.index  # those before it, none counted twice
         frames.append(frame)
         time.sleep(0.02)
+        dropped = camera.dropped
         if len(frames) == 5:
             break
     camera.close()

@@ -32,6 +32,13 @@ def read_checkpoint(path: Path, *names: str, device: torch.device | str = "cpu")
     return dict(state)
 
 
+def write_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint whole or not at all."""
+    temporary = path.with_suffix(".partial")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
 def fit(module: nn.Module, weights: dict[str, Any], path: Path) -> None:
     """Load weights that must fit a module exactly. Raises InputError, naming the first tensor that does not."""
     own = module.state_dict()
@@ -87,16 +94,14 @@ def average(paths: list[Path], output: Path) -> None:
         for name, weights in last[kind].items():
             same = [state[kind].get(name, {}) for state in states]
             for path, other in zip(paths, same, strict=True):
-                if shapes(other) != shapes(weights):
+                if _shapes(other) != _shapes(weights):
                     raise InputError(f"{path} and {paths[-1]} do not average: their {name}s are different networks")
             for tensor, value in weights.items():
                 if value.is_floating_point():
                     weights[tensor] = torch.stack([other[tensor] for other in same]).mean(0)
     last["metrics"] = {}
-    temporary = output.with_suffix(".partial")
-    torch.save(last, temporary)
-    temporary.replace(output)
+    write_checkpoint(last, output)
 
 
-def shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in weights.items()}

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from realtime.errors import InputError
-from trainer.checkpoint import fit, read_checkpoint
+from trainer.checkpoint import fit, read_checkpoint, write_checkpoint
 from trainer.sheet import write_picture
 
 
@@ -185,9 +185,7 @@ class Loop:
             for name, value in row.items():
                 writer.add_scalar(name, value, self.step)
             write_picture(self.output / "grid.png", picture)
-            temporary = self.checkpoint.with_suffix(".partial")
-            torch.save(self._state(), temporary)
-            temporary.replace(self.checkpoint)
+            write_checkpoint(self._state(), self.checkpoint)
             tqdm.write(json.dumps({k: round(v, 4) for k, v in row.items()}))
         self.fabric.barrier()
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from scipy.spatial import Delaunay
 
-from realtime.landmarks import CROP_SIZE, FACEMESH, five_points
+from realtime.landmarks import CROP_SIZE, FACEMESH, five_points, pupil_distance
 from realtime.prior import MARGIN, RINGS, affine_maps, ring_follow
 
 # FaceMesh vertices: the face's outline clockwise from the forehead; lids and inner lips, upper above lower.
@@ -153,7 +153,7 @@ def move_gaze(mesh: np.ndarray, rng: np.random.Generator) -> None:
 def move_jaw(mesh: np.ndarray, rng: np.random.Generator) -> None:
     """Shut an open mouth at random, or open a shut one."""
     gap = mesh[14, 1] - mesh[13, 1]
-    unit = pupil_gap(mesh)
+    unit = pupil_distance(mesh[FACEMESH, :2])
     if gap > 0.06 * unit:  # lips that close overlap a little, or they would show what they hide
         goal = rng.choice([-0.02 * unit, -0.02 * unit, gap * rng.uniform(0, 1)])
     else:
@@ -163,8 +163,8 @@ def move_jaw(mesh: np.ndarray, rng: np.random.Generator) -> None:
 
 def gape(mesh: np.ndarray, rng: np.random.Generator) -> None:
     """Open the mouth up to wide at random, and draw its corners together."""
-    unit, share = pupil_gap(mesh), rng.uniform(0.15, 1)
-    part_lips(mesh, 0.55 * share * unit, roundness=4)
+    unit, share = pupil_distance(mesh[FACEMESH, :2]), rng.uniform(0.15, 1)
+    part_lips(mesh, float(0.55 * share * unit), roundness=4)
     middle = (mesh[78] + mesh[308]) / 2
     near = np.exp(-np.square((mesh[:, :2] - middle[:2]) / (0.7 * unit)).sum(1))
     mesh[:, 0] -= rng.uniform(0, 0.6) * share * near * (mesh[:, 0] - middle[0])
@@ -172,7 +172,7 @@ def gape(mesh: np.ndarray, rng: np.random.Generator) -> None:
 
 def part_lips(mesh: np.ndarray, goal: float, roundness: float = 2) -> None:
     """Make the gap between the lips `goal`: everything below the mouth follows the lower lip, less and less upwards."""
-    gap, unit = mesh[14, 1] - mesh[13, 1], pupil_gap(mesh)
+    gap, unit = mesh[14, 1] - mesh[13, 1], pupil_distance(mesh[FACEMESH, :2])
     line = (mesh[13, 1] + mesh[14, 1]) / 2
     middle = (mesh[78, 0] + mesh[308, 0]) / 2
     half = abs(mesh[308, 0] - mesh[78, 0]) / 2 + 1e-3
@@ -185,12 +185,6 @@ def part_lips(mesh: np.ndarray, goal: float, roundness: float = 2) -> None:
     inside = np.isin(np.arange(len(mesh)), LOWER_INNER_LIP) | below
     mouth = np.where(np.abs(mesh[:, 1] - line) < 0.35 * unit, 1 - corner * 0.95, across)
     mesh[:, 1] += np.where(inside, np.clip(mouth, 0, 1), 0) * (goal - gap)
-
-
-def pupil_gap(mesh: np.ndarray) -> float:
-    """Distance between the eyes' middles of a FaceMesh."""
-    eyes = five_points_of(mesh)
-    return float(np.linalg.norm(eyes[1] - eyes[0]))
 
 
 def five_points_of(mesh: np.ndarray) -> np.ndarray:
