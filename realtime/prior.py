@@ -126,11 +126,14 @@ def flow_prior(driving: Array, target: Array, size: int = PRIOR_SIZE, margin: in
     for number, triangle in enumerate(pixels):
         cv2.fillConvexPoly(index, triangle, (number,), cv2.LINE_8, 4)
     # the displacement is affine, too, and exactly zero where nothing moves
-    shift = affine_maps(corners, (there - here)[triangles]).astype(np.float32)
+    shift = affine_maps(corners, (there - here)[triangles]).astype(np.float32).transpose(1, 2, 0).copy()
     at = (np.arange(cells, dtype=np.float32) + 0.5) * cell - 0.5 - margin
+    index = index.astype(np.intp)  # once, and not for each of the six gatherings
+    along_x, along_y, constant = gathered = np.empty((3, cells, cells), np.float32)
     flow = np.empty((2, cells, cells), np.float32)
-    for axis, plane in enumerate(flow):  # coefficient by coefficient: gathering whole maps takes five times as long
-        along_x, along_y, constant = (np.take(shift[:, row, axis], index) for row in range(3))
+    for axis, plane in enumerate(flow):
+        for row, coefficient in enumerate(gathered):  # "clip": the way without a check, a fifth of the time
+            np.take(shift[row, axis], index, out=coefficient, mode="clip")
         np.add(along_x * at, along_y * at[:, None] + constant, out=plane)
     return flow
 

@@ -1,6 +1,7 @@
 """The puppet: one photo, and the way of a frame from the source's face to the photo's."""
 
 import logging
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -32,6 +33,7 @@ class Models(Protocol):
     """The three networks as callables on numpy arrays; engines satisfy it by shape.
 
     The features are the engine's own affair. Arrays that a method returns may be overwritten by its next call.
+    `detect` may be called by one thread while another one is in `generate` or `encode_target`.
     """
 
     engine: str
@@ -49,6 +51,18 @@ class Models(Protocol):
         (256, 256, 3) in [0, 1]; all float32."""
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A frame, and what was seen in it: state is what is known of the face, points and crop are Result's; stages_ms has
+    the milliseconds of find and detect."""
+
+    frame: Frame
+    state: FaceState
+    points: Array | None
+    crop: Image | None
+    stages_ms: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -71,18 +85,16 @@ class _Stopwatch:
     """Milliseconds between laps."""
 
     def __init__(self) -> None:
-        self._start = self._lap = time.perf_counter()
+        self._lap = time.perf_counter()
 
     def lap(self) -> float:
         before, self._lap = self._lap, time.perf_counter()
         return (self._lap - before) * 1000
 
-    def total(self) -> float:
-        return (self._lap - self._start) * 1000
-
 
 class Puppet:
     """A photo that is driven frame by frame. One thread owns it, and `models` with it; `close` leaves those open.
+    Another thread may `see` the next frame while the owner shows the last one.
 
     `retargeter` is there to calibrate and to set. `notify` takes sentences for the user. Raises InputError for a photo
     without a usable face.
@@ -97,6 +109,7 @@ class Puppet:
     ) -> None:
         self._models, self._notify = models, notify
         self._detect_ms = 0.0
+        self._looking = threading.Lock()  # of the finder, the detector and the tracker
         self._finder = FaceFinder()
         self._tracker = FaceTracker(self._detect, self._finder)
         try:
@@ -114,7 +127,8 @@ class Puppet:
 
     def _take(self, photo: Image) -> Array:
         """Have the models and the compositor ready for a photo: its points (56, 2) in its crop."""
-        measured = self._photo_points(photo, self._frame_face(photo))
+        with self._looking:
+            measured = self._photo_points(photo, self._frame_face(photo))
         matrix = align(measured)
         points = transform(measured, matrix)
         self._features = self._models.encode_target(cut(photo, matrix), render_heatmaps(points))
@@ -123,24 +137,32 @@ class Puppet:
 
     def animate(self, frame: Frame) -> Result:
         """The photo with the expression of the source's frame."""
-        watch, stages = _Stopwatch(), dict.fromkeys(STAGES, 0.0)
-        points, crop, state = frame.points, None, FaceState.TRACKED
-        if frame.image is not None:
-            self._detect_ms = 0.0
+        return self.show(self.see(frame))
+
+    def see(self, frame: Frame) -> Sight:
+        """The source's face in its next frame. One thread at a time sees, in the frames' order."""
+        if frame.image is None:
+            return Sight(frame, FaceState.TRACKED, frame.points, None, {})
+        with self._looking:
+            watch, self._detect_ms = _Stopwatch(), 0.0
             face = self._tracker.track(frame.image)
+            stages = {"find": watch.lap() - self._detect_ms, "detect": self._detect_ms}
             points, crop = (face.points, face.crop) if face else (None, None)
-            state = self._tracker.state
-            stages["detect"] = self._detect_ms
-            stages["find"] = watch.lap() - self._detect_ms
-        driving, wide, hidden = self._drive(points, float(frame.pts * frame.time_base))
+            return Sight(frame, self._tracker.state, points, crop, stages)
+
+    def show(self, sight: Sight) -> Result:
+        """The photo with the expression that was seen."""
+        watch, stages = _Stopwatch(), dict.fromkeys(STAGES, 0.0) | sight.stages_ms
+        frame = sight.frame
+        driving, wide, hidden = self._drive(sight.points, float(frame.pts * frame.time_base))
         prior = np.concatenate([wide[CROP_CELLS], hidden[None]])
         stages["retarget"] = watch.lap()
         wide[CROP_CELLS], mask, colour = self._models.generate(driving, prior, self._features)
         stages["generate"] = watch.lap()
         image = self._compositor.compose(wide, mask, colour)
         stages["composite"] = watch.lap()
-        stages["total"] = watch.total()
-        return Result(image, state, stages, points, crop)
+        stages["total"] = sum(stages.values())
+        return Result(image, sight.state, stages, sight.points, sight.crop)
 
     def close(self) -> None:
         self._finder.close()

@@ -79,6 +79,15 @@ def test_detectors_are_measured(pictures: Pictures, tmp_path: Path) -> None:
     assert cv2.imread(str(tmp_path / "worst.png")).shape == (3 * PICTURE_SIZE, 2 * PICTURE_SIZE, 3)
 
 
+def test_a_persons_motion_is_not_a_methods_own() -> None:
+    random = np.random.default_rng(0)
+    person, mine, other = (random.normal(0, spread, (400, 56, 2)) for spread in (0.5, 0.1, 0.3))
+    row = evaluate_detector.unrest([person + mine], [person + other])
+    assert row["from frame to frame"] == pytest.approx(np.sqrt(np.pi / 2 * 0.26), rel=0.02)
+    assert row["of which its own"] == pytest.approx(0.1 * np.sqrt(2), rel=0.1)
+    assert evaluate_detector.unrest([], []) == {}
+
+
 def test_failures_are_faces_not_found_and_points_far_off(pictures: Pictures) -> None:
     truth = pictures.points[[0, 1, 2]]
     found = truth.copy()

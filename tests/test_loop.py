@@ -10,9 +10,10 @@ import pytest
 
 from realtime.bench import Replay
 from realtime.errors import InputError
+from realtime.landmarks import Array
 from realtime.loop import Loop
 from realtime.photo import load_photo
-from realtime.puppet import Puppet, Result
+from realtime.puppet import Image, Puppet, Result
 from realtime.sources import Frame, MotionSource
 from tests.facemesh import FaceMeshModels
 
@@ -36,7 +37,7 @@ def puppet(mesh: FaceMeshModels) -> Iterator[Puppet]:
 @pytest.fixture(autouse=True)
 def _threads_end() -> Iterator[None]:
     yield
-    assert not [thread.name for thread in threading.enumerate() if thread.name in ("capture", "models")]
+    assert not [thread.name for thread in threading.enumerate() if thread.name in ("capture", "eyes", "models")]
 
 
 def endless() -> Replay:
@@ -73,6 +74,63 @@ def test_a_slow_sink_drops_frames_and_sees_the_newest(puppet: Puppet) -> None:
     loop.join(PATIENCE)
     assert loop.dropped > 20
     assert ages[-1] < 1  # a queue would have grown by 0.09 s a frame, and the last frame's age with it
+
+
+class _Leisurely(FaceMeshModels):
+    """Takes its time, and counts the frames that were looked at while another one was drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawing = threading.Event()
+        self.overlaps = 0
+
+    def detect(self, crop: Image) -> Array:
+        time.sleep(0.03)
+        self.overlaps += self.drawing.is_set()
+        return super().detect(crop)
+
+    def generate(self, driving: Array, prior: Array, features: Array) -> tuple[Array, Array, Array]:
+        self.drawing.set()
+        time.sleep(0.03)
+        self.drawing.clear()
+        return super().generate(driving, prior, features)
+
+
+def camera() -> Replay:
+    """A camera that sees a portrait."""
+    image = load_photo("collins")
+    return Replay([Frame(image, None, index, Fraction(1, 30), 0.0, index) for index in range(3)], Fraction(30))
+
+
+def test_the_next_face_is_looked_for_while_the_last_one_is_drawn() -> None:
+    models = _Leisurely()
+    puppet = Puppet(models, load_photo("hopper"))
+    seen: list[bool] = []
+    loop = Loop(camera(), puppet, lambda _, result: seen.append(result.points is not None))
+    loop.start()
+    while len(seen) < 10:
+        time.sleep(0.01)
+    loop.stop()
+    loop.join(PATIENCE)
+    puppet.close()
+    models.close()
+    assert all(seen)
+    assert models.overlaps > 2
+
+
+def test_photos_are_switched_while_faces_are_looked_for(puppet: Puppet) -> None:
+    sizes: list[tuple[int, ...]] = []
+    loop = Loop(camera(), puppet, lambda _, result: sizes.append(result.image.shape))
+    loop.start()
+    for name in ("collins", "hopper") * 3:  # MediaPipe's graphs fail when two threads ask them at once
+        photo = load_photo(name)
+        loop.call(lambda puppet, photo=photo: puppet.set_photo(photo)).result(PATIENCE)  # type: ignore[misc]
+        shown = len(sizes)
+        while len(sizes) == shown:
+            time.sleep(0.01)
+        assert sizes[-1] == photo.shape
+    loop.stop()
+    loop.join(PATIENCE)
 
 
 def test_requests_are_answered_between_frames_by_the_thread_that_owns_the_puppet(puppet: Puppet) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from realtime.errors import InputError
-from trainer.detector import LIVE, Detector, DetectorSettings
+from trainer.detector import Detector, DetectorSettings
 from trainer.fpn import FpnGenerator, FpnSettings, FpnTargetEncoder
 from trainer.generator import Generator, GeneratorSettings, TargetEncoder
 
@@ -24,7 +24,10 @@ def read_checkpoint(path: Path, *names: str, device: torch.device | str = "cpu")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
         there = list(state["ema"])
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, UnpicklingError, zipfile.BadZipFile) as error:
+        dict(state["settings"])
+    except (
+        OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, UnpicklingError, zipfile.BadZipFile
+    ) as error:  # fmt: skip
         raise InputError(f"{path} is not a checkpoint of `run.py train`: {type(error).__name__}") from error
     missing = [name for name in names if name not in there]
     if missing:
@@ -52,13 +55,9 @@ def fit(module: nn.Module, weights: dict[str, Any], path: Path) -> None:
 
 
 def read_detector(path: Path) -> tuple[Detector, dict[str, Any]]:
-    """The averaged detector of a checkpoint, in evaluation mode, and the checkpoint.
-
-    A checkpoint older than its settings, which kept only their text, is of the live network or of none.
-    """
+    """The averaged detector of a checkpoint, in evaluation mode, and the checkpoint."""
     state = read_checkpoint(path, "detector")
-    settings = state["settings"]
-    detector = Detector(DetectorSettings(**settings) if isinstance(settings, dict) else LIVE)
+    detector = Detector(DetectorSettings(**state["settings"]))
     fit(detector, state["ema"]["detector"], path)
     return detector.eval(), state
 
@@ -71,11 +70,11 @@ def read_generator(
     settings = state["settings"]
     encoder: TargetEncoder | FpnTargetEncoder
     generator: Generator | FpnGenerator
-    if isinstance(settings, dict) and settings.get("generator") == "fpn":
+    if settings.get("generator") == "fpn":
         pyramids = FpnSettings(**settings["network"])
         encoder, generator = FpnTargetEncoder(pyramids), FpnGenerator(pyramids)
     else:
-        network = GeneratorSettings(**settings["network"]) if isinstance(settings, dict) else GeneratorSettings()
+        network = GeneratorSettings(**settings["network"])
         encoder, generator = TargetEncoder(network), Generator(network)
     fit(encoder, state["ema"]["encoder"], path)
     fit(generator, state["ema"]["generator"], path)

@@ -13,7 +13,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class DetectorSettings:
-    """Widths of the stem and the four residual stages, blocks per stage, decoder widths, heatmap stride and sigma."""
+    """Widths of the stem and the four residual stages, blocks per stage, decoder widths, heatmap stride and sigma, and
+    the side of the last convolution's kernel."""
 
     widths: tuple[int, ...] = (64, 64, 128, 256, 512)
     blocks: tuple[int, ...] = (2, 2, 2, 2)
@@ -21,12 +22,13 @@ class DetectorSettings:
     projected: int = 16  # channels that each decoder level brings to the last convolution
     stride: int = 1  # crop pixels per heatmap cell
     sigma: float = 6.0  # of a landmark's Gaussian, in crop pixels
+    last: int = 3
     loss: str = "live"  # one of trainer.train_detector's LOSSES: the thesis's is iou
 
 
 BACKBONES = {"resnet18": (64, 64, 128, 256, 512), "narrow": (16, 24, 48, 96, 160)}  # widths, of eight blocks in each
 THESIS = DetectorSettings(loss="iou")
-LIVE = DetectorSettings(BACKBONES["narrow"], (2, 2, 2, 2), (96, 64, 32), 16, stride=4)
+LIVE = DetectorSettings(BACKBONES["narrow"], (2, 2, 2, 2), (96, 64, 32), 16, stride=4, last=1)
 PRESETS = {"thesis": THESIS, "live": LIVE}
 
 
@@ -98,7 +100,7 @@ class Detector(nn.Module):
             inputs = width
         levels = (settings.widths[-1], *settings.decoder) if settings.stride > 1 else settings.decoder
         self.project = nn.ModuleList(nn.Conv2d(width, settings.projected, 1) for width in levels)
-        self.last = nn.Conv2d(settings.projected * len(levels), COUNT, 3, 1, 1)
+        self.last = nn.Conv2d(settings.projected * len(levels), COUNT, settings.last, 1, settings.last // 2)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)

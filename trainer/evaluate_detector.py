@@ -23,6 +23,7 @@ from trainer.prepare import MARGIN, PICTURE_SIZE
 from trainer.sheet import labelled, sheet, with_points, write_picture
 from trainer.table import Rows, save_tables
 
+MEDIAPIPE = "MediaPipe FaceMesh"
 DISTURBED = 64  # stills that are disturbed
 FAILED = 10.0  # % of the pupil distance: a face whose points are off by more, on average, is not found
 CLOSED, OPEN = 4.0, 12.0  # openings in % of the pupil distance: eyes count as closed below, mouths as open above
@@ -32,7 +33,9 @@ NOTES = (
     "points are off by more than 10 %. Checkpoints, and dlib trained by us, are given the aligned crop; the others "
     "look for the face themselves. Disturbances: the picture moved by one pixel, enlarged by 1 %, JPEG at quality 70, "
     "noise of two grey levels. From frame to frame: over the quarter of a held-out clip's steps in which the picture "
-    "changes least. ms: a frame of a clip in which the face is already known, median and 95th percentile."
+    "changes least; its own: less the person's motion, which is what the steps have in common with MediaPipe's, and "
+    "MediaPipe's with the first row's. ms: a frame of a clip in which the face is already known, median and 95th "
+    "percentile."
 )
 
 
@@ -46,7 +49,7 @@ class Method:
 
 def baselines() -> dict[str, Method]:
     """MediaPipe FaceMesh, and dlib's predictor where the `eval` extra is installed."""
-    methods = {"MediaPipe FaceMesh": Method(facemesh(video=False), lambda: facemesh(video=True))}
+    methods = {MEDIAPIPE: Method(facemesh(video=False), lambda: facemesh(video=True))}
     if dlib := dlib_points():
         methods["dlib 68"] = Method(dlib(False), lambda: dlib(True))
     return methods
@@ -153,9 +156,10 @@ def consistency(find: Find, images: list[np.ndarray], found: np.ndarray, labels:
     return row
 
 
-def on_clips(method: Method, pictures: Pictures) -> tuple[dict[str, float], dict[str, float]]:
-    """Movement from frame to frame while a person holds still, and the time that a frame takes; empty without clips."""
-    movements, milliseconds = [], []
+def on_clips(method: Method, pictures: Pictures) -> tuple[list[np.ndarray], dict[str, float]]:
+    """Steps (N, 56, 2) of the points while the person of a clip holds still, a list over the held-out clips, in % of
+    the pupil distance; and the time that a frame takes, empty without clips."""
+    steps, milliseconds = [], []
     for name in pictures.held_out_clips:
         indices = np.flatnonzero(pictures.clips == name)
         images = [pictures.image(i) for i in indices]
@@ -167,14 +171,24 @@ def on_clips(method: Method, pictures: Pictures) -> tuple[dict[str, float], dict
             found.append(np.full((COUNT, 2), np.nan, np.float32) if points is None else points)
         change = [np.abs(a.astype(np.int16) - b).mean() for a, b in pairwise(images)]
         still = np.argsort(change)[: max(1, len(change) // 4)]
-        step = np.linalg.norm(np.diff(np.stack(found), axis=0)[still], axis=-1)
-        movements.append(
-            100 * mean_of_known((step / pupil_distance(pictures.points[indices[still]])[:, None]).reshape(-1))
-        )
+        distance = pupil_distance(pictures.points[indices[still]])
+        steps.append(100 * np.diff(np.stack(found), axis=0)[still] / distance[:, None, None])
     if not milliseconds:
-        return {}, {}
+        return [], {}
     median, slow = np.percentile(milliseconds, (50, 95))
-    return {"from frame to frame": mean_of_known(np.array(movements))}, {"ms": float(median), "ms, 95 %": float(slow)}
+    return steps, {"ms": float(median), "ms, 95 %": float(slow)}
+
+
+def unrest(steps: list[np.ndarray], others: list[np.ndarray]) -> dict[str, float]:
+    """How far points move from frame to frame, of `on_clips`; and how far without the person's own motion, which is
+    what another method's steps have in common with them: the root of mean square less covariance."""
+    own = []
+    for mine, other in zip(steps, others, strict=False):
+        shared = mean_of_known((mine * other).sum(-1).ravel())
+        own.append(np.sqrt(max(0.0, mean_of_known(np.square(mine).sum(-1).ravel()) - shared)))
+    moved = [mean_of_known(np.linalg.norm(mine, axis=-1).ravel()) for mine in steps]
+    row = {"from frame to frame": mean_of_known(np.array(moved)), "of which its own": mean_of_known(np.array(own))}
+    return row if steps else {}
 
 
 def evaluate(methods: dict[str, Method], pictures: Pictures, output: Path) -> str:
@@ -192,15 +206,19 @@ def evaluate(methods: dict[str, Method], pictures: Pictures, output: Path) -> st
     by_hand: Rows = {}
     by_labels: Rows = {}
     steady: Rows = {}
+    steps: dict[str, list[np.ndarray]] = {}
     worst = []
     for name, method in tqdm(methods.items(), unit=" methods"):
         found = _found(method.find, images)
-        still, speed = on_clips(method, pictures)
+        steps[name], speed = on_clips(method, pictures)
         if placed.any():
             by_hand[name] = accuracy(found[placed], hand[placed]) | speed
         by_labels[name] = accuracy(found, labels) | openings(found, labels) | speed
-        steady[name] = consistency(method.find, [images[i] for i in some], found[some], labels[some]) | still
+        steady[name] = consistency(method.find, [images[i] for i in some], found[some], labels[some])
         worst.append(_worst(name, images, found, labels))
+    for name in methods:
+        other = next(iter(methods)) if name == MEDIAPIPE else MEDIAPIPE
+        steady[name] |= unrest(steps[name], steps.get(other, []))
     write_picture(output / "worst.png", sheet(worst))
     tables = {
         f"{placed.sum()} held-out stills whose points were placed by hand": by_hand,

@@ -4,7 +4,6 @@ import json
 import shutil
 import tempfile
 import warnings
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -88,8 +87,8 @@ def export(detector_path: Path, generator_path: Path, output: Path, pictures: Pi
             "weights_sha256": weights_hash(folder),
             "heatmaps": {"count": COUNT, "stride": STRIDE, "sigma": SIGMA * STRIDE},
             "crop": {"size": CROP_SIZE, "layout": "realtime/alignment.py TEMPLATE"},
-            "detector": _training(of_detector, asdict(detector.settings)),
-            "generator": _training(of_generator, {"network": asdict(generator.settings)}),
+            "detector": _training(of_detector),
+            "generator": _training(of_generator),
             "parameters": {
                 name: sum(p.numel() for p in module.parameters())
                 for name, module in zip(GRAPHS, (detector, encoder, generator), strict=True)
@@ -107,12 +106,12 @@ def export(detector_path: Path, generator_path: Path, output: Path, pictures: Pi
             shutil.move(file, output / file.name)
 
 
-def _training(state: dict[str, Any], network: dict[str, Any]) -> dict[str, Any]:
-    """How a network came to be; `network` is what an old checkpoint, which kept its settings as text, is known by."""
+def _training(state: dict[str, Any]) -> dict[str, Any]:
+    """How a network came to be."""
     return {
         "minutes": round(state["spent"] / 60, 1),
         "steps": state["step"],
         "batch": state["loop"]["batch"],
-        "settings": state["settings"] if isinstance(state["settings"], dict) else network,
+        "settings": state["settings"],
         "validation": {k: round(v, 3) for k, v in state["metrics"].items()},
     }

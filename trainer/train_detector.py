@@ -122,8 +122,9 @@ class DetectorTask:
         # Clips are many frames of few people: their frames count a third.
         weight = np.where(pictures.clips == "", 1.0, 1 / 3) * ~pictures.validation
         hand = ~np.isnan(pictures.hand).all((1, 2))
-        rare = (eye_opening(pictures.points) < SHUT) | (mouth_opening(pictures.points) > OPEN)
-        self._chance = weight * np.where(hand, 4.0, np.where(rare, 3.0, 1.0))
+        rare = np.where(eye_opening(pictures.points) < SHUT, 3.0, 1.0)
+        open_mouth = np.clip(3 * mouth_opening(pictures.points) / OPEN, 1, 8)
+        self._chance = weight * np.where(hand, 4.0, np.maximum(rare, open_mouth))
         self._chance /= self._chance.sum()
         self._pairs = Pairs(pictures, CROP_SIZE)
         self._frontal = set(self._pairs.stills.tolist())

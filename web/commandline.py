@@ -6,6 +6,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s); others need TLS")
@@ -42,6 +44,8 @@ def serve_live(options: argparse.Namespace, load_models: Callable[[], Any]) -> N
     from web.address import Address
     from web.virtualcam import VirtualCamera
 
+    if options.threads is None:  # two models work at a time, and the browser beside them
+        options.threads = max(1, (psutil.cpu_count(logical=False) or 1) // 2)
     address = Address(options.host, options.port, options.token, options.tls_cert, options.tls_key, options.self_signed)
 
     with ExitStack() as stack:

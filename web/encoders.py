@@ -9,6 +9,7 @@ from aiortc.mediastreams import VIDEO_TIME_BASE, convert_timebase
 from av.frame import Frame
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 RATE = 30  # frames per second, at most
 SUITED = 7.5  # bits per second and pixel: 2 Mbit/s at 512x512
@@ -50,9 +51,19 @@ def _fits(codec: VideoCodecContext, picture: av.VideoFrame, bitrate: int) -> boo
     return same and FALL <= bitrate / (codec.bit_rate or 1) <= RISE
 
 
-def _packet(codec: VideoCodecContext, picture: av.VideoFrame, force_keyframe: bool) -> bytes:
-    picture.pict_type = PictureType.I if force_keyframe else PictureType.NONE
-    return b"".join(bytes(packet) for packet in codec.encode(picture))
+class _Colours:
+    """RGB pictures as encoders take them, by tables that are made once."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def packet(self, codec: VideoCodecContext, picture: av.VideoFrame, force_keyframe: bool) -> bytes:
+        yuv = self._reformatter.reformat(
+            picture, format="yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG
+        )
+        yuv.pts, yuv.time_base = picture.pts, picture.time_base
+        yuv.pict_type = PictureType.I if force_keyframe else PictureType.NONE
+        return b"".join(bytes(packet) for packet in codec.encode(yuv))
 
 
 def _stamp(picture: av.VideoFrame) -> int:
@@ -60,20 +71,28 @@ def _stamp(picture: av.VideoFrame) -> int:
 
 
 class Vp8Encoder(vpx.Vp8Encoder):
-    """aiortc's, with other settings."""
+    """aiortc's, with other settings, for RGB pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._colours = _Colours()
 
     def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         assert isinstance(frame, av.VideoFrame)
         bitrate = suited_bitrate(frame.width, frame.height, self.target_bitrate)
         if self.codec is None or not _fits(self.codec, frame, bitrate):
             self.codec = _codec("libvpx", VP8, frame, bitrate)
-        payloads = self._packetize(_packet(self.codec, frame, force_keyframe), self.picture_id)
+        payloads = self._packetize(self._colours.packet(self.codec, frame, force_keyframe), self.picture_id)
         self.picture_id = (self.picture_id + 1) % (1 << 15)
         return payloads, _stamp(frame)
 
 
 class H264Encoder(h264.H264Encoder):
-    """aiortc's, with other settings."""
+    """aiortc's, with other settings, for RGB pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._colours = _Colours()
 
     def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         assert isinstance(frame, av.VideoFrame)
@@ -81,7 +100,7 @@ class H264Encoder(h264.H264Encoder):
         if self.codec is None or not _fits(self.codec, frame, bitrate):
             self.codec = _codec("libx264", H264, frame, bitrate)
             self.codec.profile = "Baseline"
-        units = self._split_bitstream(_packet(self.codec, frame, force_keyframe))
+        units = self._split_bitstream(self._colours.packet(self.codec, frame, force_keyframe))
         return self._packetize(units), _stamp(frame)
 
 

@@ -46,7 +46,7 @@ function report(stats) {
   showStats(stats);
   if (!camera.isOn) return;
   warn(stats);
-  camera.relieve(stats.stages.total);
+  camera.relieve(stats.pace);
 }
 
 // --- camera

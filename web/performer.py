@@ -11,14 +11,13 @@ from typing import Any, TypeVar
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from realtime.alignment import inverse, transform
 from realtime.errors import InputError
 from realtime.faces import CORNERS, align
 from realtime.loop import Loop
-from realtime.puppet import STAGES, Puppet, Result
+from realtime.puppet import STAGES, Puppet, Result, Sight
 from realtime.sources import Frame
 from web import clock
 from web.feed import CAMERA, TIME_BASE, Feed, LiveFrame, Player
@@ -46,17 +45,24 @@ def fit(photo: Image, size: int) -> Image:
     return np.ascontiguousarray(photo[: height & ~1, : width & ~1])
 
 
+def _pace(stages: dict[str, float]) -> float:
+    """Milliseconds from picture to picture that the loop can keep: what its slower half takes."""
+    seeing = stages["find"] + stages["detect"]
+    return max(seeing, stages["total"] - seeing)
+
+
 class _LivePuppet(Puppet):
     """A puppet that takes a new neutral when what it follows is another source, or has turned on its side."""
 
     _before: object = None
 
-    def animate(self, frame: Frame) -> Result:
-        followed = (getattr(frame, "origin", ""), None if frame.image is None else frame.image.shape)
+    def show(self, sight: Sight) -> Result:
+        image = sight.frame.image
+        followed = (getattr(sight.frame, "origin", ""), None if image is None else image.shape)
         if followed != self._before:
             self._before = followed
             self.retargeter.calibrate()
-        return super().animate(frame)
+        return super().show(sight)
 
 
 class Performer:
@@ -74,7 +80,6 @@ class Performer:
         self._recorder: Recorder | None = None
         self._recording = threading.Lock()
         self._done: deque[tuple[float, dict[str, float]]] = deque(maxlen=120)
-        self._reformatter = VideoReformatter()  # whose tables are made once
         self._result: Result | None = None
         self._seen_size = (1, 1)
         self._slow_since: float | None = None
@@ -152,12 +157,7 @@ class Performer:
             self._virtual_camera.put(image)
         if self._strip:
             image = clock.append(image, frame.clock)
-        picture = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(image, "rgb24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU601,
-            dst_color_range=ColorRange.MPEG,
-        )
+        picture = av.VideoFrame.from_ndarray(image, "rgb24")
         picture.pts, picture.time_base = frame.pts, frame.time_base
         self._track.put(picture)
         self.latency += 0.1 * (time.monotonic() - frame.captured_at - self.latency)
@@ -170,7 +170,7 @@ class Performer:
     def _relieve(self) -> None:
         """When dropping frames does not bring the machine to keep up, make the result smaller."""
         now = time.monotonic()
-        busy = self._done[-1][1]["total"] > 1000 / FEWEST
+        busy = _pace(self._done[-1][1]) > 1000 / FEWEST
         if not busy or self.size == SIZES[0]:
             self._slow_since = None
         elif self._slow_since is None:
@@ -188,6 +188,7 @@ class Performer:
         result, models = self._result, self._models
         return {
             "fps": round(len(recent) / WINDOW, 1),
+            "pace": round(float(np.median([_pace(stages) for stages in recent])), 1) if recent else 0.0,
             "stages": {
                 stage: round(float(np.median([stages[stage] for stages in recent])), 1) if recent else 0.0
                 for stage in STAGES
