@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime.alignment import inverse, transform
+from realtime.alignment import inverse, scale_of, transform
 from realtime.landmarks import CROP_SIZE, Array
 from realtime.prior import MARGIN, WIDE_SIZE
 
@@ -34,7 +34,8 @@ class Compositor:
         self._photo = photo
         back = inverse(matrix)
         self._colour = _Region(_footprint(back, photo, 0), matrix, 0)
-        self._motion = _Region(_footprint(back, photo, MARGIN), matrix, MARGIN)
+        # A displacement has nothing finer than a crop pixel: it is spread over as many pixels of the photo at once.
+        self._motion = _Region(_footprint(back, photo, MARGIN), matrix, MARGIN, max(1, round(1 / scale_of(matrix))))
 
         # Motion is sampled linearly from the photo at twice its size, whose even pixels are the photo's: as sharp as
         # cubic sampling at a fifth of the time, and still exact where nothing moves.
@@ -46,10 +47,13 @@ class Compositor:
         # Working memory for every frame; fresh pages would cost as much as the arithmetic.
         self._window = border_window()
         self._fine = np.empty((2 * WIDE_SIZE, 2 * WIDE_SIZE, 2), np.float32)
-        self._displacement = np.empty((height, width, 2), np.float32)
-        self._planes = [np.empty((height, width), np.float32) for _ in range(2)]
-        self._paint, self._kept = (np.empty(self._colour.shape, np.float32) for _ in range(2))
+        self._displacement = np.empty((*self._motion.cells, 2), np.float32)
+        self._parts = [np.empty(self._motion.cells, np.float32) for _ in range(2)]
+        self._planes = [np.empty(self._motion.covered, np.float32) for _ in range(2)]
+        self._layer = np.empty((CROP_SIZE, CROP_SIZE, 4), np.uint8)  # RGB, and how much of it is seen
+        self._spread = np.empty((*self._colour.shape, 4), np.uint8)
         self._painted = np.empty((*self._colour.shape, 3), np.uint8)
+        self._paint, self._kept = (np.empty(self._colour.shape, np.float32) for _ in range(2))
 
     def compose(self, flow: Array, mask: Array, colour: Array) -> Image:
         """The photo with its face moved: a new RGB uint8 (H, W, 3).
@@ -59,11 +63,7 @@ class Compositor:
         """
         out = self._photo.copy()
         self._move(flow, out[self._motion.box])
-        face = out[self._colour.box]
-        self._colour.spread((1 - mask) * self._window, self._paint)
-        self._colour.spread(cv2.convertScaleAbs(colour, alpha=255), self._painted)
-        np.subtract(1, self._paint, out=self._kept)
-        cv2.blendLinear(face, self._painted, self._kept, self._paint, face)
+        self._paint_over(out[self._colour.box], (1 - mask) * self._window, colour)
         return out
 
     def _move(self, flow: Array, out: Image) -> None:
@@ -71,26 +71,43 @@ class Compositor:
         displacement = np.tensordot(flow, self._to_doubled, (0, 1)).astype(np.float32)  # (192, 192, 2)
         cv2.resize(displacement, self._fine.shape[:2], self._fine, interpolation=cv2.INTER_CUBIC)
         self._motion.spread(self._fine, self._displacement)
-        x, y = self._planes
-        cv2.split(self._displacement, [x, y])
-        cv2.add(x, self._still[0], x)
-        cv2.add(y, self._still[1], y)
+        cv2.split(self._displacement, self._parts)
+        height, width = self._motion.shape
+        x, y = (plane[:height, :width] for plane in self._planes)
+        for part, plane, place, still in zip(self._parts, self._planes, (x, y), self._still, strict=True):
+            cv2.resize(part, plane.shape[::-1], plane, interpolation=cv2.INTER_LINEAR)
+            cv2.add(place, still, place)
         cv2.remap(self._doubled, x, y, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
+
+    def _paint_over(self, face: Image, share: Array, colour: Array) -> None:
+        """Blend the generator's colour (256, 256, 3) over the moved face, in place, by its share (256, 256)."""
+        layers = [cv2.convertScaleAbs(layer, alpha=255) for layer in (colour, share)]
+        cv2.mixChannels(layers, [self._layer], [0, 0, 1, 1, 2, 2, 3, 3])
+        self._colour.spread(self._layer, self._spread)
+        cv2.cvtColor(self._spread, cv2.COLOR_RGBA2RGB, self._painted)
+        np.multiply(self._spread[..., 3], np.float32(1 / 255), out=self._paint)
+        np.subtract(1, self._paint, out=self._kept)
+        cv2.blendLinear(face, self._painted, self._kept, self._paint, face)
 
 
 class _Region:
-    """A box of the photo (left, top, right, bottom) over which a field of the crop and `margin` around it is spread."""
+    """A box of the photo (left, top, right, bottom) over which a field of the crop and `margin` around it is spread, in
+    cells of `step` photo pixels; the cells cover the box, and up to a cell more."""
 
-    def __init__(self, corners: tuple[int, int, int, int], matrix: Array, margin: int) -> None:
+    def __init__(self, corners: tuple[int, int, int, int], matrix: Array, margin: int, step: int = 1) -> None:
         left, top, right, bottom = corners
         self.box = np.s_[top:bottom, left:right]
         self.shape = bottom - top, right - left
+        self.cells = -(-self.shape[0] // step), -(-self.shape[1] // step)
+        self.covered = self.cells[0] * step, self.cells[1] * step
         self._to_crop = matrix.astype(np.float64)
-        self._to_crop[:, 2] += self._to_crop[:, :2] @ [left, top] + margin
+        middle = (step - 1) / 2  # of the first cell
+        self._to_crop[:, 2] += self._to_crop[:, :2] @ [left + middle, top + middle] + margin
+        self._to_crop[:, :2] *= step
 
     def spread(self, field: NDArray[Any], out: NDArray[Any]) -> None:
-        """A field of crop pixels over the box, (h, w) or (h, w, C); zero outside the field."""
-        cv2.warpAffine(field, self._to_crop, self.shape[::-1], out, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        """A field of crop pixels, (h, w) or (h, w, C), over the cells; zero outside the field."""
+        cv2.warpAffine(field, self._to_crop, self.cells[::-1], out, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
 def _footprint(back: Array, photo: Image, margin: float) -> tuple[int, int, int, int]:
