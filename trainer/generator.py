@@ -54,9 +54,9 @@ def up(x: Tensor) -> Tensor:
 
 def shuffled(x: Tensor) -> Tensor:
     """Four pictures (B, 4 C, H, W) interleaved to one, (B, C, 2 H, 2 W), whose channels stay together in memory."""
-    batch, channels, height, width = x.shape
-    phases = x.view(batch, 2, 2, channels // 4, height, width).permute(0, 3, 4, 1, 5, 2)
-    return phases.reshape(batch, channels // 4, 2 * height, 2 * width)
+    _, channels, height, width = x.shape
+    phases = x.reshape(-1, 2, 2, channels // 4, height, width).permute(0, 3, 4, 1, 5, 2)  # -1: of any batch, exported
+    return phases.reshape(-1, channels // 4, 2 * height, 2 * width)
 
 
 def upsampled(x: Tensor) -> Tensor:
