@@ -29,7 +29,7 @@ def devices() -> dict[str, str]:
 
 
 class Models:
-    """The three models as the Models protocol wants them. Not thread-safe: one thread owns it.
+    """The three models as the Models protocol wants them. One thread owns it; `detect` may run beside it, in another.
 
     Arrays that a method returns are the engine's own memory: they hold until the same method is called again.
     """

@@ -39,7 +39,7 @@ class Features:
 
 
 class Models:
-    """The three models as the Models protocol wants them. Not thread-safe: one thread at a time has it.
+    """The three models as the Models protocol wants them. One thread at a time has it; `detect` may run beside it.
 
     Arrays that a method returns are pinned buffers: they hold until the next call of the same method, or `close`.
     """
