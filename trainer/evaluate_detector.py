@@ -182,13 +182,14 @@ def on_clips(method: Method, pictures: Pictures) -> tuple[list[np.ndarray], dict
 def unrest(steps: list[np.ndarray], others: list[np.ndarray]) -> dict[str, float]:
     """How far points move from frame to frame, of `on_clips`; and how far without the person's own motion, which is
     what another method's steps have in common with them: the root of mean square less covariance."""
+    if not steps:
+        return {}
     own = []
-    for mine, other in zip(steps, others, strict=False):
+    for mine, other in zip(steps, others, strict=False):  # there may be no other method
         shared = mean_of_known((mine * other).sum(-1).ravel())
         own.append(np.sqrt(max(0.0, mean_of_known(np.square(mine).sum(-1).ravel()) - shared)))
     moved = [mean_of_known(np.linalg.norm(mine, axis=-1).ravel()) for mine in steps]
-    row = {"from frame to frame": mean_of_known(np.array(moved)), "of which its own": mean_of_known(np.array(own))}
-    return row if steps else {}
+    return {"from frame to frame": mean_of_known(np.array(moved)), "of which its own": mean_of_known(np.array(own))}
 
 
 def evaluate(methods: dict[str, Method], pictures: Pictures, output: Path) -> str:

@@ -25,7 +25,9 @@ from trainer.sheet import sheet, with_points, wrapped
 UPPER = [19, 20, 21, 27, 28, 29, 35, 37, 39, 47, 48, 49]
 LOWER = [25, 24, 23, 33, 32, 31, 45, 43, 41, 53, 52, 51]
 REANIMATED = 0.3  # of the samples of stills are warped: to closing eyes, to gaping mouths, or to other expressions
-SHUT, OPEN = 6.0, 12.0  # openings of eyes and mouths, in % of the pupil distance, beyond which pictures are rare
+# Openings of eyes, below which pictures are drawn three times as often, and of mouths, at which they are; in % of the
+# pupil distance. The wider a mouth is open, the rarer it is, and the more often it is drawn.
+SHUT, OPEN = 6.0, 12.0
 MISSED = 8.0  # % of the pupil distance, a face's mean error beyond which it is not this face that was found
 COARSE = 0.2  # of the budget is spent on half-size crops, where a sample costs a quarter
 
