@@ -105,10 +105,22 @@ def move_lips(face: Array, photo: Array, neutral: Array, change: Array) -> None:
     gap = own + np.where(open_by < 0, open_by * farther, open_by)
     deepest = np.maximum(DEEPEST_MOUTH * EYE_DISTANCE, 1.1 * own)
     gap = soft_limit(np.maximum(gap, 0), deepest)
-    excess = gap - (own + open_by)
-    outer = np.interp([0, 0.5, 1, 1.5, 2], [0, 1, 2], excess)
-    face[UPPER_LIP, 1] -= 0.3 * excess
-    face[LOWER_LIP, 1] += 0.7 * excess
+    _part_lips(face, gap - (own + open_by))
+
+
+def close_lips(neutral: Array, photo: Array, seen: Array) -> None:
+    """Closes the lips of the source's `neutral` (56, 3) in place, as far as `seen` (56, 2) shows them closed and as the
+    photo's are: a neutral caught with an open mouth would keep the photo's shut when the source talks."""
+    gap, own, now = (face[LOWER_LIP, 1] - face[UPPER_LIP, 1] for face in (neutral, photo, seen))
+    _part_lips(neutral, np.minimum(np.maximum(own, now) - gap, 0))
+
+
+def _part_lips(face: Array, more: Array) -> None:
+    """Makes the three gaps between the inner lips of `face` wider by `more` (3,) pixels, in place: it is the lower lip
+    that travels, and the outer ones follow."""
+    outer = np.interp([0, 0.5, 1, 1.5, 2], [0, 1, 2], more)
+    face[UPPER_LIP, 1] -= 0.3 * more
+    face[LOWER_LIP, 1] += 0.7 * more
     face[OUTER_UPPER_LIP, 1] -= 0.3 * outer
     face[OUTER_LOWER_LIP, 1] += 0.7 * outer
 

@@ -1,8 +1,8 @@
 """The prior: what the landmarks alone say of how the photo moves, a piecewise affine warp, and of what it cannot show.
 
-Triangles between the landmarks, an outline of the head around them and a border beyond the crop carry the photo along.
-Lids and lips that meet hide what lies between them, which no smooth interpolation of points can say. The generator
-refines it.
+Triangles between the landmarks, points of the head that no landmark marks and a border beyond the crop carry the photo
+along. Lids and lips that meet hide what lies between them, and the near side of a head that turns hides the far one,
+which no smooth interpolation of points can say. The generator refines it.
 """
 
 from functools import cache
@@ -28,6 +28,9 @@ from realtime.pose import MEAN_FACE
 
 PRIOR_SIZE = 128  # cells along a side of the prior
 OPEN = 6.0  # crop pixels between the lips, more than the photo's, from which on nothing of the photo is between them
+# Triangles below this share of their area in the photo fold under their neighbours, or are turned away: a head that
+# turns, lids that meet.
+HIDDEN = 0.1
 MARGIN = 64  # crop pixels beyond the crop at which nothing moves
 WIDE_SIZE = PRIOR_SIZE + 2 * MARGIN * PRIOR_SIZE // CROP_SIZE  # cells along a side of the prior with the margin
 _INSIDE = slice((WIDE_SIZE - PRIOR_SIZE) // 2, (WIDE_SIZE + PRIOR_SIZE) // 2)
@@ -35,6 +38,8 @@ CROP_CELLS = (slice(None), _INSIDE, _INSIDE)  # the crop's part of a wide prior
 # Rings around the head: how far out, times the outline's distance from its middle, and how much they follow it, hair
 # and ears first, then neck and shoulders.
 RINGS = ((1.12, 1.0, 0.7), (1.35, 1.0, 0.5), (1.8, 0.7, 0.5))
+FACE_MIDDLE = np.array([127.5, 150.0])  # the tip of the nose, in the crop
+OUTLINE = 18  # points around the head
 _MIDDLE = (CROP_SIZE - 1) / 2
 _LOWER_LIP = np.r_[OUTER_LIPS[7:12], INNER_LIPS[5:8]]
 _SIDE = np.linspace(-MARGIN, CROP_SIZE - 1 + MARGIN, 5)
@@ -50,18 +55,19 @@ def ring_follow(above: float, below: float, count: int) -> Array:
 
 
 @cache
-def _outline_maps() -> tuple[Array, Array]:
-    """Linear maps from 56 points to the head's outline, and from their displacement to its (trainer/head.py)."""
-    with np.load(Path(__file__).parent / "outline.npz") as maps:
+def _head_maps() -> tuple[Array, Array]:
+    """Linear maps from 56 points to those of `head_points`, and from their displacement to theirs (trainer/head.py)."""
+    with np.load(Path(__file__).parent / "head.npz") as maps:
         return maps["own"], maps["shift"]
 
 
-def head_outline(driving: Array, target: Array) -> tuple[Array, Array]:
-    """The outline (18, 2) of the target's head, clockwise from the forehead, and its displacement, in crop pixels.
+def head_points(driving: Array, target: Array) -> tuple[Array, Array]:
+    """Points (H, 2) of the target's head that no landmark marks, and their displacement, in crop pixels: its outline,
+    OUTLINE points clockwise from the forehead, then nose, cheeks, forehead and chin.
 
-    The landmarks do not reach it: both are regressed from them, in the target's own upright frame.
+    Both are regressed from the landmarks, in the target's own upright frame.
     """
-    of_points, of_change = _outline_maps()
+    of_points, of_change = _head_maps()
     upright = similarity(five_points(target))
     points = transform(target, upright)
     change = transform(driving, upright) - points
@@ -71,21 +77,22 @@ def head_outline(driving: Array, target: Array) -> tuple[Array, Array]:
 
 
 def _vertices(driving: Array, target: Array) -> tuple[Array, Array]:
-    """Landmarks, outline, rings and border, (N, 2), of the driven and of the target's own shape, in crop pixels."""
-    own, shift = head_outline(driving, target)
-    middle = own.mean(0)
+    """Landmarks, head, rings and border, (N, 2), of the driven and of the target's own shape, in crop pixels."""
+    own, shift = head_points(driving, target)
+    outline = own[:OUTLINE]
+    middle = outline.mean(0)
     low, high = -MARGIN, CROP_SIZE - 1 + MARGIN
-    rings = [np.clip(middle + reach * (own - middle), low + 8, high - 8) for reach, _, _ in RINGS]
-    follow = [ring_follow(above, below, len(own)) for _, above, below in RINGS]
-    moved = [ring + share * shift for ring, share in zip(rings, follow, strict=True)]
+    rings = [np.clip(middle + reach * (outline - middle), low + 8, high - 8) for reach, _, _ in RINGS]
+    follow = [ring_follow(above, below, OUTLINE) for _, above, below in RINGS]
+    moved = [ring + share * shift[:OUTLINE] for ring, share in zip(rings, follow, strict=True)]
     here, there = np.vstack([driving, own + shift, *moved, _BORDER]), np.vstack([target, own, *rings, _BORDER])
     return here.astype(np.float32), there.astype(np.float32)
 
 
 @cache
 def _triangles() -> NDArray[np.intp]:
-    """(T, 3) vertex numbers in drawing order, those between lids or lips first: Delaunay on the mean face with its
-    mouth open."""
+    """(T, 3) vertex numbers in drawing order: Delaunay on the mean face with its mouth open. Those between lids or lips
+    come first, then what is farther back: the farther from the middle of the face."""
     mean = MEAN_FACE[:, :2].astype(np.float32)
     mean[_LOWER_LIP, 1] += 8
     vertices, _ = _vertices(mean, mean)
@@ -98,13 +105,22 @@ def _triangles() -> NDArray[np.intp]:
     triangles = np.array([t for t in found if min(t) >= 0])
     holes = (np.r_[LEFT_EYE, LEFT_PUPIL], np.r_[RIGHT_EYE, RIGHT_PUPIL], INNER_LIPS)
     inside = np.any([np.isin(triangles, hole).all(1) for hole in holes], 0)
-    return np.concatenate([triangles[inside], triangles[~inside]])
+    from_middle = np.linalg.norm(vertices[triangles].mean(1) - FACE_MIDDLE, axis=1)
+    ordered: NDArray[np.intp] = triangles[np.lexsort([-from_middle, ~inside])]
+    return ordered
+
+
+def _areas(triangles: Array) -> Array:
+    """Twice the areas (T,) of triangles (T, 3, 2), negative for those that run counter-clockwise."""
+    (ux, uy), (vx, vy) = (triangles[:, 1] - triangles[:, 0]).T, (triangles[:, 2] - triangles[:, 0]).T
+    areas: Array = ux * vy - uy * vx
+    return areas
 
 
 def affine_maps(a: Array, b: Array) -> Array:
     """Affine maps (T, 3, 2), rows for x, y and 1, taking triangles a (T, 3, 2) to b; slivers get a bounded one."""
     (u, v), (p, q) = np.moveaxis(a[:, 1:] - a[:, :1], 1, 0), np.moveaxis(b[:, 1:] - b[:, :1], 1, 0)
-    area = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
+    area = _areas(a)
     area = np.where(np.abs(area) < 1e-2, np.where(area < 0, -1e-2, 1e-2), area)[:, None]
     along_x = (v[:, 1:] * p - u[:, 1:] * q) / area
     along_y = (u[:, :1] * q - v[:, :1] * p) / area
@@ -118,6 +134,8 @@ def flow_prior(driving: Array, target: Array, size: int = PRIOR_SIZE, margin: in
     """
     here, there = _vertices(driving, target)
     triangles = _triangles()
+    shown = _areas(here[triangles]) / np.maximum(_areas(there[triangles]), 1.0)
+    triangles = triangles[np.argsort(np.minimum(shown, HIDDEN), kind="stable")]
     cell = CROP_SIZE / size
     corners = here[triangles]
     pixels = np.round(((corners + margin + 0.5) / cell - 0.5) * 16).astype(np.int32)

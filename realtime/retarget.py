@@ -10,10 +10,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from realtime.alignment import similarity, transform
+from realtime.alignment import inverse, similarity, transform
 from realtime.errors import InputError
 from realtime.expression import (
     EYE_DISTANCE,
+    close_lips,
     eye_opening,
     measure_eyes,
     move_brows,
@@ -22,7 +23,7 @@ from realtime.expression import (
     move_pupils,
     smoothstep,
 )
-from realtime.landmarks import BROWS, COUNT, CROP_SIZE, EYES, LIPS, Array, five_points
+from realtime.landmarks import BROWS, COUNT, CROP_SIZE, EYES, LIPS, PUPILS, Array, five_points
 from realtime.pose import fit_pose, lift, limit_pose, project, unproject
 from realtime.smoothing import PointSmoother
 
@@ -36,7 +37,7 @@ RELAX = 1.0  # seconds in which it then returns to the photo's own expression
 REJOIN = 0.2  # seconds in which a face found again is caught up with
 RECALIBRATE = 0.3  # seconds in which a new neutral takes effect
 BETTER = 0.9  # a new best reference must be nearer to the photo than this share of the old one's distance
-BLINK_NEUTRAL = 1.8  # eyes this many times as open as in neutral: neutral was caught in a blink, and is taken again
+BLINK_NEUTRAL = 1.8  # eyes this many times as open as in neutral: it was caught in a blink, its eyes are taken again
 WAKE = 0.25  # seconds later, when they are fully open
 
 
@@ -116,7 +117,7 @@ class Retargeter:
         self._offset, self._ease_start, self._ease_length = np.zeros((COUNT, 2), np.float32), 0.0, 0.0
         self._ease_due = False
         self._lost_at: float | None = None
-        self._calibrate_at = np.inf
+        self._calibrating, self._wake_at = False, np.inf
         self.settings = settings or RetargetSettings()
         self._smooth = PointSmoother(EYE_DISTANCE, self.settings.smoothing_strength)
         self._set_photo(photo_points)
@@ -143,13 +144,13 @@ class Retargeter:
     def calibrate(self, points: Array | None = None) -> None:
         """Makes `points` (56, 2) the source's neutral, or, without any, those of the next moment; eased."""
         if points is None:
-            self._calibrate_at = -np.inf
+            self._calibrating = True
         else:
             self._set_neutral(points)
 
     def _set_neutral(self, points: Array) -> None:
         self._source = points
-        self._calibrate_at = np.inf
+        self._calibrating, self._wake_at = False, np.inf
         self._unlikeness = unlikeness(points, self.photo_points)
         self._placement = similarity(five_points(points), five_points(self.photo_points))
         self._neutral = lift(transform(points, self._placement))
@@ -167,7 +168,7 @@ class Retargeter:
             self._lost_at = None
             self._smooth.reset()
             self._ease(REJOIN)
-        if self._source is None or timestamp >= self._calibrate_at or self._is_better(points):
+        if self._source is None or self._calibrating or self._is_better(points):
             self._set_neutral(points)
         placed = self._smooth(transform(points, self._placement), timestamp)
         target = placed if self.settings.motion == "absolute" else self._relative(placed, timestamp)
@@ -196,6 +197,9 @@ class Retargeter:
         gains, photo = self.settings, self._photo
         pose = fit_pose(placed, self._neutral)
         posed_out = unproject(placed, self._neutral[:, 2], pose)
+        if timestamp >= self._wake_at:
+            self._wake(posed_out)
+        close_lips(self._neutral, photo, posed_out)
         change = posed_out - self._neutral[:, :2]
         change[BROWS] *= gains.brows
         change[LIPS] *= gains.mouth
@@ -203,7 +207,7 @@ class Retargeter:
         eyes = measure_eyes(posed_out)
         opening = eye_opening(eyes.openness, self._neutral_eyes.openness)
         if opening.min() > BLINK_NEUTRAL:
-            self._calibrate_at = min(self._calibrate_at, timestamp + WAKE)
+            self._wake_at = min(self._wake_at, timestamp + WAKE)
         # a closing lid hides the pupil, and its point says nothing then: the gaze stays
         seen = float(smoothstep((opening.min() - 0.3) / 0.4))
         self._gaze = self._gaze + seen * ((eyes.gaze - self._neutral_eyes.gaze).mean(0) - self._gaze)
@@ -215,6 +219,17 @@ class Retargeter:
         move_pupils(face, self._photo_eyes, gains.gaze * self._gaze)
         driven = project(face, limit_pose(gains.head * pose))
         return np.clip(driven, MARGIN, CROP_SIZE - 1 - MARGIN)
+
+    def _wake(self, posed_out: Array) -> None:
+        """Takes the eyes of points (56, 2), whose head pose is taken out, for neutral; all else was not asleep."""
+        assert self._source is not None
+        eyes = np.r_[EYES, PUPILS]
+        self._source = self._source.copy()
+        self._source[eyes] = transform(posed_out[eyes], inverse(self._placement))
+        self._neutral[eyes, :2] = posed_out[eyes]
+        self._neutral_eyes, self._gaze = measure_eyes(posed_out), np.zeros(2)
+        self._wake_at = np.inf
+        self._ease(RECALIBRATE)
 
     def _ease(self, length: float) -> None:
         """From the next output on, what jumps in it fades within `length` seconds."""

@@ -82,10 +82,23 @@ def test_detectors_are_measured(pictures: Pictures, tmp_path: Path) -> None:
 def test_a_persons_motion_is_not_a_methods_own() -> None:
     random = np.random.default_rng(0)
     person, mine, other = (random.normal(0, spread, (400, 56, 2)) for spread in (0.5, 0.1, 0.3))
-    row = evaluate_detector.unrest([person + mine], [person + other])
+    ours, theirs = (evaluate_detector.Steps(steps, steps / 4) for steps in (person + mine, person + other))
+    row = evaluate_detector.unrest([ours], [theirs])
     assert row["from frame to frame"] == pytest.approx(np.sqrt(np.pi / 2 * 0.26), rel=0.02)
     assert row["of which its own"] == pytest.approx(0.1 * np.sqrt(2), rel=0.1)
+    assert row["smoothed"] == pytest.approx(row["from frame to frame"] / 4)
     assert evaluate_detector.unrest([], []) == {}
+
+
+def test_a_track_is_smoothed_as_the_live_program_does_where_it_is_known() -> None:
+    """Noise of a still face is damped, a jump is followed, and what is lost leaves a gap that nothing is drawn over."""
+    track = np.random.default_rng(0).normal(0, 0.3, (60, 56, 2)).astype(np.float32)
+    track[30] = np.nan
+    track[31:] += 40
+    found = evaluate_detector.smoothed(track, 64.0)
+    assert np.isnan(found[30]).all()
+    assert np.linalg.norm(np.diff(found[5:30], axis=0), axis=-1).mean() < 0.2
+    np.testing.assert_array_equal(found[31], track[31])
 
 
 def test_failures_are_faces_not_found_and_points_far_off(pictures: Pictures) -> None:

@@ -1,4 +1,4 @@
-"""The head's outline, regressed from the landmarks."""
+"""The head's points that no landmark marks, regressed from the landmarks."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from realtime.landmarks import FACEMESH, LIPS, MIRROR, MOUTH_CORNERS
 from realtime.pose import MEAN_FACE
 from tests.drawn import portrait_mesh, write_drawn
 from trainer.data import Pictures
-from trainer.head import CENTRE, OUTLINE, fit, fit_outline, mean_face
+from trainer.head import CENTRE, HEAD, OUTLINE, fit, fit_head, head_mirror, mean_face
 from trainer.mesh import turn
 from trainer.prepare import PICTURE_SIZE, Picture, save
 
@@ -28,9 +28,9 @@ def heads(count: int, rng: np.random.Generator) -> np.ndarray:
 def test_an_outline_that_moves_with_the_face_is_found() -> None:
     rng = np.random.default_rng(0)
     rest = heads(400, rng)
-    maps = fit_outline(rest, rest + rng.normal(0, 6, (400, 1, 2)))
+    maps = fit_head(rest, rest + rng.normal(0, 6, (400, 1, 2)))
     shift = np.tile([5.0, -3.0], (56, 1)).ravel() @ maps["shift"]
-    np.testing.assert_allclose(shift.reshape(-1, 2), np.tile([5, -3], (18, 1)), atol=0.2)
+    np.testing.assert_allclose(shift.reshape(-1, 2), np.tile([5, -3], (len(HEAD), 1)), atol=0.2)
     points = MEAN_FACE[:, :2] + [3, 0] - CENTRE
     own = (np.append(points, 1) @ maps["own"]).reshape(-1, 2) + CENTRE
     np.testing.assert_allclose(own[0], [CENTRE + 3, CENTRE - 80], atol=0.6)
@@ -39,25 +39,25 @@ def test_an_outline_that_moves_with_the_face_is_found() -> None:
 def test_what_is_fitted_is_symmetric() -> None:
     rng = np.random.default_rng(1)
     rest = heads(50, rng)
-    maps = fit_outline(rest, rest + rng.normal(0, 3, rest.shape))
+    maps = fit_head(rest, rest + rng.normal(0, 3, rest.shape))
     change = rng.normal(0, 3, (56, 2))
     one, other = ((c.ravel() @ maps["shift"]).reshape(-1, 2) for c in (change, change[MIRROR] * [-1, 1]))
-    np.testing.assert_allclose(one, other[-np.arange(18) % 18] * [-1, 1], atol=1e-4)
+    np.testing.assert_allclose(one, other[head_mirror()] * [-1, 1], atol=1e-4)
 
 
-def test_noise_in_one_landmark_hardly_moves_the_outline() -> None:
-    with np.load(Path(__file__).parents[1] / "realtime" / "outline.npz") as maps:
+def test_noise_in_one_landmark_hardly_moves_the_head() -> None:
+    with np.load(Path(__file__).parents[1] / "realtime" / "head.npz") as maps:
         gain = np.linalg.norm(maps["shift"], axis=0)
     assert gain.max() < 2
 
 
 def test_a_folder_of_faces_is_fitted(tmp_path: Path) -> None:
     write_drawn(tmp_path / "data.npz", stills=4, held_out_stills=2, frames=5, wander=3)
-    error = fit(Pictures(tmp_path / "data.npz"), tmp_path / "outline.npz", count=50)
+    error = fit(Pictures(tmp_path / "data.npz"), tmp_path / "head.npz", count=50)
     assert error == pytest.approx(0, abs=3)
-    with np.load(tmp_path / "outline.npz") as maps:
-        assert maps["own"].shape == (113, 36)
-        assert maps["shift"].shape == (112, 36)
+    with np.load(tmp_path / "head.npz") as maps:
+        assert maps["own"].shape == (113, 2 * len(HEAD))
+        assert maps["shift"].shape == (112, 2 * len(HEAD))
 
 
 def write_smiles(path: Path, kinds: tuple[str, ...]) -> np.ndarray:
@@ -93,7 +93,7 @@ def test_without_smiles_there_is_no_mean_face(tmp_path: Path, capsys: pytest.Cap
     write_smiles(tmp_path / "data.npz", ("neutral",))
     with pytest.raises(InputError, match="nobody with one still named"):
         mean_face(Pictures(tmp_path / "data.npz"))
-    paths = [f"--{name}={tmp_path / file}" for name, file in (("data", "data.npz"), ("output", "outline.npz"))]
+    paths = [f"--{name}={tmp_path / file}" for name, file in (("data", "data.npz"), ("output", "head.npz"))]
     assert run.main(["train", "head", *paths, f"--mean-face={tmp_path / 'face.npy'}"]) == 2
     assert "named *smiling" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz"]
@@ -101,7 +101,7 @@ def test_without_smiles_there_is_no_mean_face(tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize(
     ("output", "face", "complaint"),
-    [("nowhere/outline.npz", "face.npy", "outline.npz cannot be written"), ("outline.npz", "face.npz", "end in .npy")],
+    [("nowhere/head.npz", "face.npy", "head.npz cannot be written"), ("head.npz", "face.npz", "end in .npy")],
 )
 def test_outputs_are_looked_at_before_the_pictures(
     output: str, face: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -6,16 +6,17 @@ import pytest
 
 from realtime.alignment import similarity, transform
 from realtime.landmarks import CROP_SIZE, INNER_LIPS, LIPS, MIRROR, Array
-from realtime.pose import MEAN_FACE
+from realtime.pose import MEAN_FACE, project
 from realtime.prior import (
     CROP_CELLS,
     MARGIN,
     OPEN,
+    OUTLINE,
     PRIOR_SIZE,
     WIDE_SIZE,
     driving_prior,
     flow_prior,
-    head_outline,
+    head_points,
     uncovered,
 )
 
@@ -61,10 +62,45 @@ def test_the_prior_goes_on_beyond_the_crop_and_ends_at_the_margin() -> None:
 
 
 def test_the_outline_is_regressed_around_the_head() -> None:
-    own, shift = head_outline(FACE + np.float32([3, 2]), FACE)
+    own, shift = head_points(FACE + np.float32([3, 2]), FACE)
+    np.testing.assert_allclose(shift, np.tile([3, 2], (len(own), 1)), atol=0.4)
+    own = own[:OUTLINE]
     assert (own[0, 1] < FACE[:, 1].min()) & (own[9, 1] > FACE[:, 1].max()), "from the forehead to the chin"
     assert (own[:9, 0] > own[:8:-1, 0] - 1).all(), "clockwise"
-    np.testing.assert_allclose(shift, np.tile([3, 2], (18, 1)), atol=0.4)
+
+
+@pytest.mark.parametrize("yaw", [-0.25, 0.25])
+def test_a_nose_turns_farther_than_the_face_behind_it(yaw: float) -> None:
+    turned = project(MEAN_FACE, np.array([0, 0, yaw, 0, 0, 0]))
+    nose = head_points(turned, FACE)[1][OUTLINE + 3, 0]
+    eyes = (turned - FACE)[[22, 26], 0].mean()
+    assert abs(nose - eyes) > 4
+    assert abs(nose) > abs(eyes)
+
+
+@pytest.mark.parametrize("yaw", [-0.44, 0.44])
+@pytest.mark.parametrize("roll", [-0.3, 0.3])
+def test_a_head_that_turns_far_shows_no_scraps(yaw: float, roll: float) -> None:
+    """Along a row of the turned face the photo is run through once, from left to right: what is turned away is left
+    out, and nothing of it shows up again between its neighbours."""
+    smiling = FACE.copy()
+    smiling[[34, 46]] += np.float32([-7, -6])
+    smiling[[40, 50]] += np.float32([7, -6])
+    turned = project(np.column_stack([smiling, MEAN_FACE[:, 2]]), np.array([0, roll, yaw, 0, 0, 0]))
+    flow = flow_prior(turned, FACE)
+    upright = cv2.getRotationMatrix2D((128.0, 145.6), np.degrees(roll), 1.0)
+    x = (np.arange(PRIOR_SIZE, dtype=np.float32) + 0.5) * 2 - 0.5
+    places = np.stack(np.meshgrid(x, x), -1) + flow.transpose(1, 2, 0)
+    along = cv2.warpAffine(places[..., 0].astype(np.float32), _in_cells(upright), (PRIOR_SIZE, PRIOR_SIZE))
+    face = along[45:100, 24:104]  # from the brows to the chin
+    assert (np.diff(face, axis=1) < -3).mean() < 0.002
+
+
+def _in_cells(matrix: Array) -> Array:
+    """A (2, 3) matrix in crop pixels as one in cells of the prior."""
+    cells = np.array(matrix, np.float64)
+    cells[:, 2] = (cells[:, 2] + cells[:, :2] @ [0.5, 0.5] - 0.5) / 2
+    return cells
 
 
 def test_closed_lids_hide_the_eye() -> None:

@@ -9,7 +9,19 @@ import pytest
 from realtime.alignment import cut, similarity, transform
 from realtime.errors import InputError
 from realtime.expression import CORNERS, LOWER_LIDS, LOWER_LIP, UPPER_LIDS, UPPER_LIP, measure_eyes
-from realtime.landmarks import BROWS, EYES, LIPS, MIRROR, PUPILS, Array, five_points, heatmap_points, pupil_distance
+from realtime.landmarks import (
+    BROWS,
+    EYES,
+    INNER_LIPS,
+    LIPS,
+    MIRROR,
+    OUTER_LIPS,
+    PUPILS,
+    Array,
+    five_points,
+    heatmap_points,
+    pupil_distance,
+)
 from realtime.motion import load_motion
 from realtime.pose import MEAN_FACE, REACH, YAW, fit_pose, lift, limit_pose, project, unproject
 from realtime.retarget import HOLD, RELAX, Retargeter, RetargetSettings, best_reference, parse_gains
@@ -292,6 +304,44 @@ def test_a_neutral_caught_in_a_blink_heals(photo: Array) -> None:
     shut = int(np.argmin([measure_eyes(points).openness.mean() for points in track]))
     driven = play(track[shut : shut + 20], photo)
     assert lid_gaps(driven[-1]).mean() == pytest.approx(lid_gaps(photo).mean(), rel=0.2)
+
+
+def talking_open(gap: float) -> Array:
+    """The neutral face with its lips parted by `gap` pixels."""
+    face = NEUTRAL.copy()
+    face[[*OUTER_LIPS[7:12], *INNER_LIPS[5:8]], 1] += gap
+    return face
+
+
+def test_a_blink_in_the_neutral_does_not_cost_it_its_mouth(portraits: dict[str, Array]) -> None:
+    """Eyes that open while the mouth is open: the mouth was shut in the neutral, and still is neutral then."""
+    photo = portraits["hopper"]
+    asleep, awake = with_eyes(NEUTRAL, 0.08), talking_open(12)
+    driven = play(np.stack([asleep] * 3 + [awake] * 25), photo)
+    assert lid_gaps(driven[-1]).mean() == pytest.approx(lid_gaps(photo).mean(), rel=0.2)
+    opened = lip_gaps(awake).mean() - lip_gaps(asleep).mean()
+    assert lip_gaps(driven[-1]).mean() - lip_gaps(photo).mean() == pytest.approx(opened, rel=0.15)
+
+
+def test_a_blink_in_the_neutral_is_healed_for_the_next_photo_too(portraits: dict[str, Array]) -> None:
+    retargeter = Retargeter(portraits["hopper"])
+    for step, points in enumerate([with_eyes(NEUTRAL, 0.08)] * 3 + [NEUTRAL] * 25):
+        retargeter.drive(points, step / 25)
+    retargeter.set_photo(portraits["collins"])
+    for step in range(12):
+        driven = retargeter.drive(NEUTRAL, 2 + step / 25)
+    assert lid_gaps(driven).mean() == pytest.approx(lid_gaps(portraits["collins"]).mean(), rel=0.2)
+
+
+def test_a_neutral_caught_with_an_open_mouth_heals(portraits: dict[str, Array]) -> None:
+    """Once the source's lips were seen shut, they are where the photo's shut lips are."""
+    photo = portraits["hopper"]
+    open_wide, shut = talking_open(12), talking_open(0)
+    driven = play(np.stack([open_wide] * 3 + [shut] * 3 + [open_wide] * 3), photo, smoothing=0)
+    own, opened = lip_gaps(photo).mean(), lip_gaps(open_wide).mean() - lip_gaps(shut).mean()
+    assert lip_gaps(driven[2]).mean() == pytest.approx(own, abs=0.3)
+    assert lip_gaps(driven[5]).mean() == pytest.approx(max(own, 0), abs=0.5)
+    assert lip_gaps(driven[8]).mean() - own == pytest.approx(opened, rel=0.15)
 
 
 def test_photo_and_settings_change_on_the_way(portraits: dict[str, Array]) -> None:

@@ -30,9 +30,9 @@ def add_train(subparsers: "Subparsers") -> None:
     prepare.add_argument("--output", required=True, type=Path, help="npz file to write")
     prepare.set_defaults(run=_prepare)
 
-    head = kinds.add_parser("head", help="fit the head's outline, which the flow prior regresses from the landmarks")
+    head = kinds.add_parser("head", help="fit the points of the head that the flow prior regresses from the landmarks")
     head.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
-    head.add_argument("--output", required=True, type=Path, help="npz file to write: realtime/outline.npz ships")
+    head.add_argument("--output", required=True, type=Path, help="npz file to write: realtime/head.npz ships")
     head.add_argument(
         "--mean-face",
         type=Path,
@@ -106,6 +106,12 @@ def add_train(subparsers: "Subparsers") -> None:
     average.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT")
     average.add_argument("--output", required=True, type=Path, help="checkpoint file to write")
     average.set_defaults(run=_average)
+
+    restore = kinds.add_parser("restore", help="make checkpoints of a bundle, to train on from the models that ship")
+    restore.add_argument("--bundle", type=Path, help="folder of models; the ones that ship if not given")
+    restore.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
+    restore.add_argument("--output", required=True, type=Path, help="folder for detector.pt and generator.pt")
+    restore.set_defaults(run=_restore)
     add_study(kinds)
 
 
@@ -154,7 +160,7 @@ def _head(options: argparse.Namespace) -> None:
     if options.mean_face:
         np.save(options.mean_face, mean_face(pictures))
         print(f"{options.mean_face}: the mean face and its smile")
-    print(f"{options.output}: {fit(pictures, options.output):.2f} crop pixels from the meshes' outlines")
+    print(f"{options.output}: {fit(pictures, options.output):.2f} crop pixels from the meshes")
 
 
 def _detector(options: argparse.Namespace) -> None:
@@ -223,6 +229,17 @@ def _average(options: argparse.Namespace) -> None:
     check_path(options.output, ".pt")
     average(options.checkpoints, options.output)
     print(f"{options.output}: the mean of {len(options.checkpoints)} checkpoints")
+
+
+def _restore(options: argparse.Namespace) -> None:
+    from engines.bundle import default_bundle, load_bundle
+    from trainer.data import Pictures
+    from trainer.restore import restore
+
+    check_output_folder(options.output)
+    bundle = load_bundle(options.bundle) if options.bundle else default_bundle()
+    for path in restore(bundle, Pictures(options.data), options.output):
+        print(f"{path}: to be gone on with by --start-from")
 
 
 def parse_skips(values: list[str]) -> dict[str, tuple[int, int]]:

@@ -15,6 +15,7 @@ from realtime.annotation import find_face
 from realtime.errors import InputError
 from realtime.faces import FaceFinder
 from realtime.landmarks import COUNT, heatmap_points, pupil_distance
+from realtime.smoothing import PointSmoother
 from trainer.baselines import Find, dlib_points, facemesh
 from trainer.checkpoint import read_detector
 from trainer.data import Pictures
@@ -24,6 +25,7 @@ from trainer.sheet import labelled, sheet, with_points, write_picture
 from trainer.table import Rows, save_tables
 
 MEDIAPIPE = "MediaPipe FaceMesh"
+RATE = 25  # frames per second of clips, for the filter
 DISTURBED = 64  # stills that are disturbed
 FAILED = 10.0  # % of the pupil distance: a face whose points are off by more, on average, is not found
 CLOSED, OPEN = 4.0, 12.0  # openings in % of the pupil distance: eyes count as closed below, mouths as open above
@@ -34,8 +36,8 @@ NOTES = (
     "look for the face themselves. Disturbances: the picture moved by one pixel, enlarged by 1 %, JPEG at quality 70, "
     "noise of two grey levels. From frame to frame: over the quarter of a held-out clip's steps in which the picture "
     "changes least; its own: less the person's motion, which is what the steps have in common with MediaPipe's, and "
-    "MediaPipe's with the first row's. ms: a frame of a clip in which the face is already known, median and 95th "
-    "percentile."
+    "MediaPipe's with the first row's; smoothed: by the live program's filter. ms: a frame of a clip in which the face "
+    "is already known, median and 95th percentile."
 )
 
 
@@ -156,9 +158,17 @@ def consistency(find: Find, images: list[np.ndarray], found: np.ndarray, labels:
     return row
 
 
-def on_clips(method: Method, pictures: Pictures) -> tuple[list[np.ndarray], dict[str, float]]:
-    """Steps (N, 56, 2) of the points while the person of a clip holds still, a list over the held-out clips, in % of
-    the pupil distance; and the time that a frame takes, empty without clips."""
+@dataclass(frozen=True)
+class Steps:
+    """Steps (N, 56, 2) of points from frame to frame while the person of a clip holds still, in % of the pupil
+    distance: as a method gives the points, and smoothed as those that drive a photo."""
+
+    found: np.ndarray
+    smoothed: np.ndarray
+
+
+def on_clips(method: Method, pictures: Pictures) -> tuple[list[Steps], dict[str, float]]:
+    """The steps of each held-out clip; and the time that a frame takes, empty without clips."""
     steps, milliseconds = [], []
     for name in pictures.held_out_clips:
         indices = np.flatnonzero(pictures.clips == name)
@@ -171,25 +181,46 @@ def on_clips(method: Method, pictures: Pictures) -> tuple[list[np.ndarray], dict
             found.append(np.full((COUNT, 2), np.nan, np.float32) if points is None else points)
         change = [np.abs(a.astype(np.int16) - b).mean() for a, b in pairwise(images)]
         still = np.argsort(change)[: max(1, len(change) // 4)]
-        distance = pupil_distance(pictures.points[indices[still]])
-        steps.append(100 * np.diff(np.stack(found), axis=0)[still] / distance[:, None, None])
+        unit = pupil_distance(pictures.points[indices])[still, None, None] / 100
+        tracks = np.stack(found), smoothed(np.stack(found), float(np.median(100 * unit)))
+        steps.append(Steps(*(np.diff(track, axis=0)[still] / unit for track in tracks)))
     if not milliseconds:
         return [], {}
     median, slow = np.percentile(milliseconds, (50, 95))
     return steps, {"ms": float(median), "ms, 95 %": float(slow)}
 
 
-def unrest(steps: list[np.ndarray], others: list[np.ndarray]) -> dict[str, float]:
-    """How far points move from frame to frame, of `on_clips`; and how far without the person's own motion, which is
-    what another method's steps have in common with them: the root of mean square less covariance."""
+def smoothed(track: np.ndarray, unit: float) -> np.ndarray:
+    """Points (T, 56, 2) of a clip, an eye distance of `unit` pixels, as the live program smooths them; what is not
+    known stays so."""
+    smoother = PointSmoother(unit)
+    result = np.full_like(track, np.nan)
+    for number, points in enumerate(track):
+        if np.isnan(points).all():
+            smoother.reset()
+        else:
+            result[number] = smoother(points, number / RATE)
+    return result
+
+
+def unrest(steps: list[Steps], others: list[Steps]) -> dict[str, float]:
+    """How far points move from frame to frame, of `on_clips`; how far without the person's own motion, which is what
+    another method's steps have in common with them, the root of mean square less covariance; and how far smoothed."""
     if not steps:
         return {}
     own = []
     for mine, other in zip(steps, others, strict=False):  # there may be no other method
-        shared = mean_of_known((mine * other).sum(-1).ravel())
-        own.append(np.sqrt(max(0.0, mean_of_known(np.square(mine).sum(-1).ravel()) - shared)))
-    moved = [mean_of_known(np.linalg.norm(mine, axis=-1).ravel()) for mine in steps]
-    return {"from frame to frame": mean_of_known(np.array(moved)), "of which its own": mean_of_known(np.array(own))}
+        shared = mean_of_known((mine.found * other.found).sum(-1).ravel())
+        own.append(np.sqrt(max(0.0, mean_of_known(np.square(mine.found).sum(-1).ravel()) - shared)))
+
+    def length(of_clips: list[np.ndarray]) -> float:
+        return mean_of_known(np.array([mean_of_known(np.linalg.norm(one, axis=-1).ravel()) for one in of_clips]))
+
+    return {
+        "from frame to frame": length([one.found for one in steps]),
+        "of which its own": mean_of_known(np.array(own)),
+        "smoothed": length([one.smoothed for one in steps]),
+    }
 
 
 def evaluate(methods: dict[str, Method], pictures: Pictures, output: Path) -> str:
@@ -207,7 +238,7 @@ def evaluate(methods: dict[str, Method], pictures: Pictures, output: Path) -> st
     by_hand: Rows = {}
     by_labels: Rows = {}
     steady: Rows = {}
-    steps: dict[str, list[np.ndarray]] = {}
+    steps: dict[str, list[Steps]] = {}
     worst = []
     for name, method in tqdm(methods.items(), unit=" methods"):
         found = _found(method.find, images)

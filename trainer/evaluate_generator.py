@@ -25,6 +25,7 @@ from trainer.fid import Describe, distance
 from trainer.fid import note as fid_note
 from trainer.fpn import FpnGenerator, FpnTargetEncoder
 from trainer.generator import compose
+from trainer.mesh import Surface
 from trainer.metrics import (
     PICTURE_METRICS,
     carried_over,
@@ -123,8 +124,14 @@ def fpn(path: Path, detect: Callable[[np.ndarray], np.ndarray]) -> Reenactor:
 
 
 def baselines(pictures: Pictures) -> dict[str, Reenactor]:
-    """Copying the photo, and moving its FaceMesh triangles."""
-    return {"copy": copy, "FaceMesh warp": mesh_warp(Pairs(pictures, 256).surface)}
+    """Copying the photo, and moving its FaceMesh triangles: those alone, up to the picture's border, and with what
+    ours has learnt of hair and background around them."""
+    surface = Pairs(pictures, 256).surface
+    return {
+        "copy": copy,
+        "FaceMesh warp": mesh_warp(Surface(surface.mean, rings=(), margin=0)),
+        "FaceMesh warp, our hair and background": mesh_warp(surface),
+    }
 
 
 def clip_sequences(pictures: Pictures) -> list[Sequence]:

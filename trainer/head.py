@@ -1,5 +1,5 @@
-"""What the live program knows of heads: the outline from the 56 landmarks, by ridge regression on the teacher's meshes
-(realtime.prior), and the mean face and its smile (realtime.pose)."""
+"""What the live program knows of heads: the points of HEAD from the 56 landmarks, by ridge regression on the teacher's
+meshes (realtime.prior), and the mean face and its smile (realtime.pose)."""
 
 from pathlib import Path
 
@@ -14,8 +14,13 @@ from trainer.pairs import Pairs, moved_mesh
 
 PAIRS = 15000
 OUTLINE = OVAL[::2]  # clockwise from the forehead
+# Nose, cheeks, forehead and chin, on which no landmark lies, and which a turn moves by their own depth: FaceMesh
+# vertices of the middle line, then of both sides.
+MIDLINE = np.array([151, 6, 195, 1, 2, 200])
+SIDES = np.array([[129, 358], [50, 280], [205, 425], [187, 411], [116, 345], [104, 333], [210, 430]])
+HEAD = np.r_[OUTLINE, MIDLINE, SIDES.T.ravel()]
 OWN_RIDGE, SHIFT_RIDGE = 1e3, 3e3
-# The outline's motion is told by these groups' means alone, outer and inner brows, eye corners, mouth corners and both
+# The head's motion is told by these groups' means alone, outer and inner brows, eye corners, mouth corners and both
 # lips: what single points say beyond them is noise, and wild where a face moves as none did in training.
 GROUPS = (
     *([0, 1, 2, 8, 7], [3, 4, 5, 6], [13, 12, 11, 14, 15], [10, 9, 17, 16], [18], [22], [26], [30]),
@@ -43,22 +48,30 @@ def mesh_pairs(pairs: Pairs, count: int, rng: np.random.Generator) -> tuple[np.n
     return rest, changed
 
 
-def fit_outline(rest: np.ndarray, changed: np.ndarray) -> dict[str, np.ndarray]:
-    """Linear maps: `own` (113, 36) from a face's points about the crop's centre, and 1, to its outline about it;
-    `shift` (112, 36) from the points' displacement to the outline's. Both mirror-symmetric."""
-    swap = -np.arange(len(OUTLINE)) % len(OUTLINE)
+def fit_head(rest: np.ndarray, changed: np.ndarray) -> dict[str, np.ndarray]:
+    """Linear maps: `own` (113, 2 H) from a face's points about the crop's centre, and 1, to those of HEAD about it;
+    `shift` (112, 2 H) from the points' displacement to that of HEAD. Both mirror-symmetric."""
+    swap = head_mirror()
 
     def both(values: np.ndarray, mirror: np.ndarray) -> np.ndarray:
         flipped = values[:, mirror] * [-1, 1]
         return np.concatenate([values, flipped]).reshape(2 * len(values), -1)
 
-    points, outline = (both(rest[:, chosen] - CENTRE, m) for chosen, m in ((FACEMESH, MIRROR), (OUTLINE, swap)))
+    points, own = (both(rest[:, chosen] - CENTRE, m) for chosen, m in ((FACEMESH, MIRROR), (HEAD, swap)))
     change = changed - rest
-    moves, follows = (both(change[:, chosen], m) for chosen, m in ((FACEMESH, MIRROR), (OUTLINE, swap)))
+    moves, follows = (both(change[:, chosen], m) for chosen, m in ((FACEMESH, MIRROR), (HEAD, swap)))
     points = np.column_stack([points, np.ones(len(points))])
     means = _group_means()
     shift = means @ _ridge(moves @ means, follows, SHIFT_RIDGE)
-    return {"own": _ridge(points, outline, OWN_RIDGE), "shift": shift.astype(np.float32)}
+    return {"own": _ridge(points, own, OWN_RIDGE), "shift": shift.astype(np.float32)}
+
+
+def head_mirror() -> np.ndarray:
+    """The point of HEAD that each one becomes when the picture is flipped left to right: (H,)."""
+    outline, middle, side = len(OUTLINE), len(MIDLINE), len(SIDES)
+    first = outline + middle
+    of_sides = np.r_[first + side : first + 2 * side, first : first + side]
+    return np.r_[-np.arange(outline) % outline, outline:first, of_sides]
 
 
 def _group_means() -> np.ndarray:
@@ -78,11 +91,11 @@ def fit(pictures: Pictures, output: Path, count: int = PAIRS, seed: int = 0) -> 
     rest, changed = mesh_pairs(Pairs(pictures, CROP_SIZE), count, np.random.default_rng(seed))
     order = np.random.default_rng(seed).permutation(len(rest))
     kept, tried = order[len(order) // 10 :], order[: len(order) // 10]
-    maps = fit_outline(rest[kept], changed[kept])
+    maps = fit_head(rest[kept], changed[kept])
     change = (changed - rest)[tried]
     guess = change[:, FACEMESH].reshape(-1, 2 * COUNT) @ maps["shift"]
     np.savez(output, **maps)
-    return float(np.sqrt(np.square(guess - change[:, OUTLINE].reshape(len(guess), -1)).mean()))
+    return float(np.sqrt(np.square(guess - change[:, HEAD].reshape(len(guess), -1)).mean()))
 
 
 def mean_face(pictures: Pictures) -> np.ndarray:

@@ -37,9 +37,12 @@ STABLE = np.array([33, 133, 362, 263, 168, 6, 197, 195, 127, 356, 10])  # moved 
 
 @dataclass
 class Surface:
-    """The triangles of the mean face with its rings and the picture's border. `mean` is (478, 3) in crop pixels."""
+    """The triangles of the mean face with its rings and a border `margin` crop pixels around the crop. `mean` is
+    (478, 3) in crop pixels; rings are realtime.prior's."""
 
     mean: np.ndarray
+    rings: tuple[tuple[float, float, float], ...] = RINGS
+    margin: float = MARGIN
 
     @cached_property
     def triangles(self) -> np.ndarray:
@@ -64,12 +67,12 @@ class Surface:
         ]
         return np.any([np.isin(self.triangles, hole).all(1) for hole in holes], 0)
 
-    def extend(self, mesh: np.ndarray, rest: np.ndarray, size: float = CROP_SIZE, margin: float = MARGIN) -> np.ndarray:
+    def extend(self, mesh: np.ndarray, rest: np.ndarray) -> np.ndarray:
         """A mesh (478, 3) with rings and border: the rings follow the outline's way from `rest`; the border stays."""
         outline, still = mesh[OVAL], rest[OVAL]
         centre = still.mean(0)
-        rings = []
-        for reach, above, below in RINGS:
+        rings, size, margin = [], CROP_SIZE, self.margin
+        for reach, above, below in self.rings:
             place = centre + reach * (still - centre) + ring_follow(above, below, len(OVAL)) * (outline - still)
             place[:, 2] = still[:, 2] + (reach - 1) * 60  # behind the face
             rings.append(place)
@@ -125,6 +128,16 @@ def turn(yaw: float, pitch: float, roll: float) -> np.ndarray:
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
     return about_z @ about_x @ about_y
+
+
+def move_head(mesh: np.ndarray, rng: np.random.Generator, wide: bool) -> None:
+    """Turn, shift and resize the head at random, a little or widely."""
+    yaw, pitch, roll = rng.normal(0, 1, 3) * np.radians([14, 8, 7] if wide else [3, 3, 2])
+    pivot = mesh[STABLE].mean(0) + [0, 30, 70]  # the neck's joint, behind and below the eyes
+    rotation = turn(float(np.clip(yaw, -0.5, 0.5)), float(np.clip(pitch, -0.35, 0.35)), float(roll))
+    rotation *= np.exp(rng.normal(0, 0.05 if wide else 0.01))
+    mesh[:] = (mesh - pivot) @ rotation.T + pivot
+    mesh[:, :2] += rng.normal(0, 7 if wide else 1.5, 2)
 
 
 def move_lids(mesh: np.ndarray, rng: np.random.Generator) -> None:

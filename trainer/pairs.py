@@ -30,14 +30,14 @@ from trainer.mesh import (
     five_points_of,
     gape,
     move_gaze,
+    move_head,
     move_jaw,
     move_lids,
     rigid_fit,
-    turn,
 )
 from trainer.metrics import eye_opening
 
-BLINKS = 0.25  # of the re-animated stills
+BLINKS, TURNS = 0.25, 0.2  # of the re-animated stills
 UNCERTAIN = 0.2  # crop pixels by which landmarks are off
 OPEN = 0.08  # pupil distances between the lips of an open mouth
 INNER_MOUTH = np.array([[28, 10, 10], [28, 10, 10], [150, 75, 80], [205, 195, 180]])  # dark twice, tongue, teeth
@@ -163,29 +163,32 @@ class Pairs:
     ) -> dict[str, np.ndarray]:
         """A still and itself with another pose and expression, by warping.
 
-        The warped one is the photo, the real one the truth; but lids that close are skin drawn over the eye, which
-        warping does well and few stills show: then the warped one is the truth. `shut`: the photo's mouth is closed;
-        `blink`: whether lids close, by chance if not given; `wide`: the photo's mouth is wide open.
+        The warped one is the photo, the real one the truth; but for what warping does well and stills do not show,
+        lids that close, which are skin drawn over the eye, and heads that do nothing but turn, away from the camera:
+        then the warped one is the truth. `shut`: the photo's mouth is closed; `blink`: whether lids close, by chance,
+        as heads turn, if not given; `wide`: the photo's mouth is wide open.
         """
         p = self.pictures
         upright = similarity(five_points(p.points[index]))
         still = moved_mesh(p.mesh[index], upright)
-        if blink is None:
-            blink = not (shut or wide) and rng.random() < BLINKS
-        changed = self._blinking(still, rng) if blink else self.changed(still, rng, shut)
+        kind = 1.0 if shut or wide else rng.random()
+        turned = blink is None and BLINKS <= kind < BLINKS + TURNS
+        blink = kind < BLINKS if blink is None else blink
+        changed = self._blinking(still, rng) if blink else self.changed(still, rng, shut, turned)
+        onward = blink or turned  # from the still, whose warped self is the truth
         if wide:
             gape(changed, rng)
         points = transform(p.points[index], upright)
         moved = points + changed[FACEMESH, :2] - still[FACEMESH, :2]
-        target, driving = (points, moved) if blink else (moved, points)
+        target, driving = (points, moved) if onward else (moved, points)
         again = jittered(similarity(five_points(target)), rng)  # the crop is aligned on the photo
         matrix = _chained(again, upright)
         real = moved_mesh(still, again)
         real, warped = self.surface.extend(real, real), self.surface.extend(moved_mesh(changed, again), real)
-        flow, on_face = self._flow(warped, real) if blink else self._flow(real, warped)
+        flow, on_face = self._flow(warped, real) if onward else self._flow(real, warped)
         place, _ = self.surface.flow(warped, real, self.size, CROP_SIZE / self.size)
         pictures = self._cut(index, matrix), self._sample(index, matrix, place)
-        photo, truth = pictures if blink else pictures[::-1]
+        photo, truth = pictures if onward else pictures[::-1]
         return {
             "photo": photo,
             "truth": truth,
@@ -202,9 +205,14 @@ class Pairs:
         mesh[:, :2] += rng.normal(0, 1.5, 2)
         return mesh.astype(np.float32)
 
-    def changed(self, mesh: np.ndarray, rng: np.random.Generator, shut: bool = False) -> np.ndarray:
-        """A mesh (478, 3) in crop pixels with a random other expression, gaze and pose."""
+    def changed(
+        self, mesh: np.ndarray, rng: np.random.Generator, shut: bool = False, turned: bool = False
+    ) -> np.ndarray:
+        """A mesh (478, 3) in crop pixels with a random other expression, gaze and pose; `turned`: with another pose."""
         mesh = mesh.astype(np.float64)
+        if turned:
+            move_head(mesh, rng, wide=True)
+            return mesh.astype(np.float32)
         if self._expressions and rng.random() < 0.75:
             frames = self._expressions[int(rng.integers(len(self._expressions)))]
             a, b = frames[rng.choice(len(frames), 2)]
@@ -216,13 +224,7 @@ class Pairs:
             move_lids(mesh, rng)
         if rng.random() < 0.5:
             move_gaze(mesh, rng)
-        wide = rng.random() < 0.5
-        yaw, pitch, roll = rng.normal(0, 1, 3) * np.radians([11, 7, 6] if wide else [3, 3, 2])
-        pivot = mesh[STABLE].mean(0) + [0, 30, 70]  # the neck's joint, behind and below the eyes
-        rotation = turn(float(np.clip(yaw, -0.4, 0.4)), float(np.clip(pitch, -0.3, 0.3)), float(roll))
-        rotation *= np.exp(rng.normal(0, 0.05 if wide else 0.01))
-        mesh = (mesh - pivot) @ rotation.T + pivot
-        mesh[:, :2] += rng.normal(0, 7 if wide else 1.5, 2)
+        move_head(mesh, rng, wide=rng.random() < 0.5)
         return mesh.astype(np.float32)
 
     def _flow(self, here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

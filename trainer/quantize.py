@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 
+from engines.bundle import QUANTIZED
 from trainer.data import Pictures
 from trainer.pairs import Pairs, conditions
 
@@ -36,13 +37,13 @@ def calibration(pictures: Pictures) -> list[dict[str, np.ndarray]]:
 
 def quantize(folder: Path, pairs: list[dict[str, np.ndarray]]) -> None:
     """Add detector_int8 and generator_int8, .xml and .bin, to a folder that has the three ONNX graphs."""
-    crops, driven = _inputs(folder, pairs)
-    for name, tensors in (("detector", crops), ("generator", driven)):
+    tensors = graph_inputs(folder, pairs)
+    for name in QUANTIZED:
         model = nncf.quantize(
             ov.Core().read_model(folder / f"{name}.onnx"),
-            nncf.Dataset(tensors),
+            nncf.Dataset(tensors[name]),
             preset=nncf.QuantizationPreset.MIXED,  # activations of either sign have a zero point
-            subset_size=len(tensors),
+            subset_size=len(pairs),
             ignored_scope=nncf.IgnoredScope(**FLOATING.get(name, {})),
             # Processors without VNNI add products in 16 bits, which 8-bit weights overflow.
             advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
@@ -50,15 +51,16 @@ def quantize(folder: Path, pairs: list[dict[str, np.ndarray]]) -> None:
         ov.save_model(model, folder / f"{name}_int8.xml")
 
 
-def _inputs(folder: Path, pairs: list[dict[str, np.ndarray]]) -> tuple[list[Tensors], list[Tensors]]:
-    """What the detector and the generator are given for pairs."""
+def graph_inputs(folder: Path, pairs: list[dict[str, np.ndarray]]) -> dict[str, list[Tensors]]:
+    """What each of the three graphs in a folder is given for pairs: one batch of one a pair."""
     encoder = ov.Core().compile_model(folder / "target_encoder.onnx", "CPU")
-    crops, driven = [], []
+    inputs: dict[str, list[Tensors]] = {"detector": [], "target_encoder": [], "generator": []}
     for pair in pairs:
         read = conditions(pair["driving"][None], pair["target"][None], 256)
         photo, truth = (pair[name][None].astype(np.float32) / 255 for name in ("photo", "truth"))
-        features = encoder({"crop": photo, "heatmaps": read["heatmaps"]})
-        kept = {port.any_name: array.copy() for port, array in features.items()}
-        crops.append({"crop": truth})
-        driven.append({"driving": read["driving"], "prior": read["prior"], **kept})
-    return crops, driven
+        of_photo = {"crop": photo, "heatmaps": read["heatmaps"]}
+        features = {port.any_name: array.copy() for port, array in encoder(of_photo).items()}
+        inputs["detector"].append({"crop": truth})
+        inputs["target_encoder"].append(of_photo)
+        inputs["generator"].append({"driving": read["driving"], "prior": read["prior"], **features})
+    return inputs

@@ -1,0 +1,85 @@
+"""The models that ship, back as checkpoints: the same networks, which training can go on from."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import run
+from engines.bundle import default_bundle, load_bundle
+from tests.drawn import write_drawn
+from trainer.checkpoint import read_detector, read_generator
+from trainer.data import Pictures
+from trainer.export import export
+from trainer.quantize import calibration, graph_inputs
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("drawn") / "data.npz"
+    write_drawn(path, stills=12, held_out_stills=2, frames=6, wander=6)
+    return path
+
+
+@pytest.fixture(scope="module")
+def restored(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what `train restore` made of the bundle that ships."""
+    folder = tmp_path_factory.mktemp("restored")
+    assert run.main(["train", "restore", f"--data={data}", f"--output={folder}"]) == 0
+    return folder
+
+
+def networks(folder: Path) -> dict[str, torch.nn.Module]:
+    encoder, generator, _ = read_generator(folder / "generator.pt")
+    return {
+        "detector": read_detector(folder / "detector.pt")[0],
+        "target_encoder": encoder,
+        "generator": generator,
+    }
+
+
+@pytest.mark.parametrize("name", ["detector", "target_encoder", "generator"])
+def test_the_networks_that_ship_come_back(name: str, restored: Path, data: Path) -> None:
+    bundle, network = default_bundle(), networks(restored)[name]
+    sample = graph_inputs(bundle.folder, calibration(Pictures(data))[:1])[name][0]
+    session = onnxruntime.InferenceSession(bundle.graph(name), providers=["CPUExecutionProvider"])
+    asked = session.run(None, {k: np.ascontiguousarray(v) for k, v in sample.items()})
+    with torch.no_grad():
+        found = network(*(torch.from_numpy(array) for array in sample.values()))
+    found = found if isinstance(found, tuple) else (found,)
+    for a, b in zip(asked, found, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), atol=2e-3 * max(1.0, float(np.abs(a).max())))
+
+
+def test_training_can_go_on_from_them(restored: Path, data: Path) -> None:
+    """Normalized by its own batch, as in training, the detector sees about what it saw: its statistics are real."""
+    detector = networks(restored)["detector"]
+    inputs = graph_inputs(default_bundle().folder, calibration(Pictures(data))[:8])
+    crops = [one["crop"] for one in inputs["detector"]]
+    batch = torch.from_numpy(np.concatenate(crops))
+    with torch.no_grad():
+        still, trained = detector.eval()(batch), detector.train()(batch)
+    assert still.max() > 0.5
+    assert (trained - still).abs().mean() < 0.1 * still.mean()
+
+
+def test_a_bundle_of_them_is_the_bundle_they_came_from(restored: Path, tmp_path: Path) -> None:
+    export(restored / "detector.pt", restored / "generator.pt", tmp_path / "bundle")
+    ours, theirs = load_bundle(tmp_path / "bundle").card, default_bundle().card
+    for name in ("graphs", "parameters"):
+        assert ours[name] == theirs[name]
+    assert ours["generator"]["settings"] == theirs["generator"]["settings"]
+
+
+def test_a_bundle_of_another_network_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    for file in default_bundle().folder.iterdir():
+        (bundle / file.name).write_bytes(file.read_bytes())
+    card = (bundle / "card.json").read_text()
+    (bundle / "card.json").write_text(card.replace('"fine": 16', '"fine": 8', 1))
+    arguments = [f"--bundle={bundle}", f"--data={data}", f"--output={tmp_path / 'restored'}"]
+    assert run.main(["train", "restore", *arguments]) == 2
+    assert "is not the network that its card describes" in capsys.readouterr().err
