@@ -1,12 +1,14 @@
 """The flow prior: the piecewise affine warp that the landmarks alone ask for."""
 
+from itertools import product
+
 import cv2
 import numpy as np
 import pytest
 
 from realtime.alignment import similarity, transform
 from realtime.landmarks import CROP_SIZE, INNER_LIPS, LIPS, MIRROR, Array
-from realtime.pose import MEAN_FACE, project
+from realtime.pose import MEAN_FACE, ORIGIN, SMILE, project
 from realtime.prior import (
     CROP_CELLS,
     MARGIN,
@@ -78,22 +80,19 @@ def test_a_nose_turns_farther_than_the_face_behind_it(yaw: float) -> None:
     assert abs(nose) > abs(eyes)
 
 
-@pytest.mark.parametrize("yaw", [-0.44, 0.44])
-@pytest.mark.parametrize("roll", [-0.3, 0.3])
-def test_a_head_that_turns_far_shows_no_scraps(yaw: float, roll: float) -> None:
+def test_a_smiling_head_that_turns_far_shows_no_scraps() -> None:
     """Along a row of the turned face the photo is run through once, from left to right: what is turned away is left
-    out, and nothing of it shows up again between its neighbours."""
-    smiling = FACE.copy()
-    smiling[[34, 46]] += np.float32([-7, -6])
-    smiling[[40, 50]] += np.float32([7, -6])
-    turned = project(np.column_stack([smiling, MEAN_FACE[:, 2]]), np.array([0, roll, yaw, 0, 0, 0]))
-    flow = flow_prior(turned, FACE)
-    upright = cv2.getRotationMatrix2D((128.0, 145.6), np.degrees(roll), 1.0)
-    x = (np.arange(PRIOR_SIZE, dtype=np.float32) + 0.5) * 2 - 0.5
-    places = np.stack(np.meshgrid(x, x), -1) + flow.transpose(1, 2, 0)
-    along = cv2.warpAffine(places[..., 0].astype(np.float32), _in_cells(upright), (PRIOR_SIZE, PRIOR_SIZE))
-    face = along[45:100, 24:104]  # from the brows to the chin
-    assert (np.diff(face, axis=1) < -3).mean() < 0.002
+    out, and hardly a cell of it shows up between its neighbours."""
+    face = (MEAN_FACE + 1.5 * SMILE).astype(np.float32)
+    scraps = 0
+    for yaw, roll, pitch, shift in product((-0.44, 0.44, 0.3), (-0.2, 0.2), (-0.2, 0.15), (0.0, 20.0)):
+        pose = np.array([0.05, roll, yaw, pitch, shift, 0])
+        flow = flow_prior(project(face, pose), face[:, :2])
+        upright = cv2.getRotationMatrix2D((ORIGIN[0] + shift, ORIGIN[1]), np.degrees(roll), 1.0)
+        x = (np.arange(PRIOR_SIZE, dtype=np.float32) + 0.5) * 2 - 0.5
+        along = cv2.warpAffine(x + flow[0], _in_cells(upright), x.shape * 2, flags=cv2.INTER_NEAREST)
+        scraps += int((np.diff(along[45:105, 16:112], axis=1) < -3).sum())  # from the brows to the chin
+    assert scraps < 30, "of 24 faces; without the triangles' order it is hundreds"
 
 
 def _in_cells(matrix: Array) -> Array:

@@ -43,7 +43,7 @@ def networks(folder: Path) -> dict[str, torch.nn.Module]:
 @pytest.mark.parametrize("name", ["detector", "target_encoder", "generator"])
 def test_the_networks_that_ship_come_back(name: str, restored: Path, data: Path) -> None:
     bundle, network = default_bundle(), networks(restored)[name]
-    sample = graph_inputs(bundle.folder, calibration(Pictures(data))[:1])[name][0]
+    sample = graph_inputs(bundle.folder, calibration(Pictures(data), 1))[name][0]
     session = onnxruntime.InferenceSession(bundle.graph(name), providers=["CPUExecutionProvider"])
     asked = session.run(None, {k: np.ascontiguousarray(v) for k, v in sample.items()})
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_the_networks_that_ship_come_back(name: str, restored: Path, data: Path)
 def test_training_can_go_on_from_them(restored: Path, data: Path) -> None:
     """Normalized by its own batch, as in training, the detector sees about what it saw: its statistics are real."""
     detector = networks(restored)["detector"]
-    inputs = graph_inputs(default_bundle().folder, calibration(Pictures(data))[:8])
+    inputs = graph_inputs(default_bundle().folder, calibration(Pictures(data), 8))
     crops = [one["crop"] for one in inputs["detector"]]
     batch = torch.from_numpy(np.concatenate(crops))
     with torch.no_grad():

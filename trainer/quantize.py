@@ -29,10 +29,10 @@ FLOATING: dict[str, dict[str, list[str]]] = {
 Tensors = dict[str, np.ndarray]
 
 
-def calibration(pictures: Pictures) -> list[dict[str, np.ndarray]]:
+def calibration(pictures: Pictures, count: int = SAMPLES) -> list[dict[str, np.ndarray]]:
     """Training pairs, as augmented as those of the training. Raises InputError where there is nobody to train on."""
     pairs = Pairs(pictures, 256, mouths=MOUTHS)
-    return [pairs.draw(np.random.default_rng((0, number))) for number in range(SAMPLES)]
+    return [pairs.draw(np.random.default_rng((0, number))) for number in range(count)]
 
 
 def quantize(folder: Path, pairs: list[dict[str, np.ndarray]]) -> None:

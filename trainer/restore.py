@@ -23,6 +23,7 @@ from trainer.detector import Detector, DetectorSettings
 from trainer.generator import Generator, GeneratorSettings, TargetEncoder
 from trainer.quantize import Tensors, calibration, graph_inputs
 
+SAMPLES = 64  # pairs that the statistics are taken over
 Layer = tuple[nn.Conv2d, nn.BatchNorm2d | None]  # a convolution, and the normalization of what comes out of it
 
 
@@ -40,7 +41,7 @@ def restore(bundle: Bundle, pictures: Pictures, output: Path) -> list[Path]:
         TargetEncoder(network),
         Generator(network),
     )
-    inputs = graph_inputs(bundle.folder, calibration(pictures))
+    inputs = graph_inputs(bundle.folder, calibration(pictures, SAMPLES))
     for name, module in zip(GRAPHS, modules, strict=True):
         unfold(module, bundle.graph(name), inputs[name])
     detector, encoder, generator = modules
