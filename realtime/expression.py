@@ -28,6 +28,7 @@ GAZE_REACH = 0.3  # how far a pupil may go from the middle, in eye widths
 WIDEST_MOUTH = 1.15  # eye distances
 DEEPEST_MOUTH = 0.8  # eye distances from lip to lip
 BROW_REACH = 0.25  # eye distances
+AJAR = 0.04  # eye distances between lips at rest, and more than a closed mouth's noise
 
 
 def smoothstep(x: Array | float) -> Array:
@@ -105,24 +106,31 @@ def move_lips(face: Array, photo: Array, neutral: Array, change: Array) -> None:
     gap = own + np.where(open_by < 0, open_by * farther, open_by)
     deepest = np.maximum(DEEPEST_MOUTH * EYE_DISTANCE, 1.1 * own)
     gap = soft_limit(np.maximum(gap, 0), deepest)
-    _part_lips(face, gap - (own + open_by))
-
-
-def close_lips(neutral: Array, photo: Array, seen: Array) -> None:
-    """Closes the lips of the source's `neutral` (56, 3) in place, as far as `seen` (56, 2) shows them closed and as the
-    photo's are: a neutral caught with an open mouth would keep the photo's shut when the source talks."""
-    gap, own, now = (face[LOWER_LIP, 1] - face[UPPER_LIP, 1] for face in (neutral, photo, seen))
-    _part_lips(neutral, np.minimum(np.maximum(own, now) - gap, 0))
-
-
-def _part_lips(face: Array, more: Array) -> None:
-    """Makes the three gaps between the inner lips of `face` wider by `more` (3,) pixels, in place: it is the lower lip
-    that travels, and the outer ones follow."""
-    outer = np.interp([0, 0.5, 1, 1.5, 2], [0, 1, 2], more)
-    face[UPPER_LIP, 1] -= 0.3 * more
-    face[LOWER_LIP, 1] += 0.7 * more
+    excess = gap - (own + open_by)
+    outer = _outer(excess)
+    face[UPPER_LIP, 1] -= 0.3 * excess
+    face[LOWER_LIP, 1] += 0.7 * excess
     face[OUTER_UPPER_LIP, 1] -= 0.3 * outer
     face[OUTER_LOWER_LIP, 1] += 0.7 * outer
+
+
+def close_mouth(neutral: Array, photo: Array, seen: Array, share: float) -> bool:
+    """Raises the lower lip of the source's `neutral` (56, 3) in place by a share of the way to where `seen` (56, 2)
+    has it, but not above the photo's gap: a neutral caught with an open mouth would keep the photo's shut when the
+    source talks. Whether there was anything to do: lips that are ajar at rest stay so."""
+    gap, own, now = (face[LOWER_LIP, 1] - face[UPPER_LIP, 1] for face in (neutral, photo, seen))
+    too_open = gap - np.maximum(own, now)
+    if too_open.mean() < AJAR * EYE_DISTANCE:
+        return False
+    less = share * np.maximum(too_open, 0)
+    neutral[LOWER_LIP, 1] -= less
+    neutral[OUTER_LOWER_LIP, 1] -= _outer(less)
+    return True
+
+
+def _outer(inner: Array) -> Array:
+    """What the five points of an outer lip do when the three of the inner one move by so many pixels (3,)."""
+    return np.interp([0, 0.5, 1, 1.5, 2], [0, 1, 2], inner).astype(np.float32)
 
 
 def move_eyes(face: Array, photo: Array, own: Eyes, opening: Array, change: Array) -> None:

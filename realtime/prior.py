@@ -39,7 +39,7 @@ CROP_CELLS = (slice(None), _INSIDE, _INSIDE)  # the crop's part of a wide prior
 # and ears first, then neck and shoulders.
 RINGS = ((1.12, 1.0, 0.7), (1.35, 1.0, 0.5), (1.8, 0.7, 0.5))
 FACE_MIDDLE = np.array([127.5, 150.0])  # the tip of the nose, in the crop
-OUTLINE = 18  # points around the head
+OUTLINE_COUNT = 18  # points around the head
 _MIDDLE = (CROP_SIZE - 1) / 2
 _LOWER_LIP = np.r_[OUTER_LIPS[7:12], INNER_LIPS[5:8]]
 _SIDE = np.linspace(-MARGIN, CROP_SIZE - 1 + MARGIN, 5)
@@ -63,7 +63,8 @@ def _head_maps() -> tuple[Array, Array]:
 
 def head_points(driving: Array, target: Array) -> tuple[Array, Array]:
     """Points (H, 2) of the target's head that no landmark marks, and their displacement, in crop pixels: its outline,
-    OUTLINE points clockwise from the forehead, then nose, cheeks, forehead and chin.
+    OUTLINE_COUNT points clockwise from the forehead, then the middle line from forehead to chin, then left
+    and right side, nostrils, cheeks, temples and jaw (trainer/head.py).
 
     Both are regressed from the landmarks, in the target's own upright frame.
     """
@@ -79,12 +80,12 @@ def head_points(driving: Array, target: Array) -> tuple[Array, Array]:
 def _vertices(driving: Array, target: Array) -> tuple[Array, Array]:
     """Landmarks, head, rings and border, (N, 2), of the driven and of the target's own shape, in crop pixels."""
     own, shift = head_points(driving, target)
-    outline = own[:OUTLINE]
+    outline = own[:OUTLINE_COUNT]
     middle = outline.mean(0)
     low, high = -MARGIN, CROP_SIZE - 1 + MARGIN
     rings = [np.clip(middle + reach * (outline - middle), low + 8, high - 8) for reach, _, _ in RINGS]
-    follow = [ring_follow(above, below, OUTLINE) for _, above, below in RINGS]
-    moved = [ring + share * shift[:OUTLINE] for ring, share in zip(rings, follow, strict=True)]
+    follow = [ring_follow(above, below, OUTLINE_COUNT) for _, above, below in RINGS]
+    moved = [ring + share * shift[:OUTLINE_COUNT] for ring, share in zip(rings, follow, strict=True)]
     here, there = np.vstack([driving, own + shift, *moved, _BORDER]), np.vstack([target, own, *rings, _BORDER])
     return here.astype(np.float32), there.astype(np.float32)
 
@@ -134,7 +135,8 @@ def flow_prior(driving: Array, target: Array, size: int = PRIOR_SIZE, margin: in
     """
     here, there = _vertices(driving, target)
     triangles = _triangles()
-    shown = _areas(here[triangles]) / np.maximum(_areas(there[triangles]), 1.0)
+    areas, own = _areas(here[triangles]), _areas(there[triangles])
+    shown = areas / np.maximum(own, 1.0) * (own > 0)  # of what is folded in the photo itself, nothing
     triangles = triangles[np.argsort(np.minimum(shown, HIDDEN), kind="stable")]
     cell = CROP_SIZE / size
     corners = here[triangles]

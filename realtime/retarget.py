@@ -7,6 +7,7 @@ the photo is a frame of the source.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from realtime.alignment import inverse, similarity, transform
 from realtime.errors import InputError
 from realtime.expression import (
     EYE_DISTANCE,
-    close_lips,
+    Eyes,
+    close_mouth,
     eye_opening,
     measure_eyes,
     move_brows,
@@ -39,13 +41,15 @@ RECALIBRATE = 0.3  # seconds in which a new neutral takes effect
 BETTER = 0.9  # a new best reference must be nearer to the photo than this share of the old one's distance
 BLINK_NEUTRAL = 1.8  # eyes this many times as open as in neutral: it was caught in a blink, its eyes are taken again
 WAKE = 0.25  # seconds later, when they are fully open
+CLOSE = 0.2  # seconds in which a neutral mouth that was caught open closes: one bad frame is no closed mouth
 
 
 @dataclass(frozen=True)
 class RetargetSettings:
     """How the source's motion becomes the photo's.
 
-    motion: "relative" or "absolute". reference: the neutral is the "first" frame, or at any time the "best" so far,
+    motion: "relative" or "absolute". reference: the neutral is the "first" frame (its eyes and mouth are taken anew
+    where they turn out to have been caught in a blink or a word), or at any time the "best" so far,
     the one most like the photo; a recording's best of all, if `calibrate` is given it beforehand. mouth, eyes, brows,
     gaze, head: gains of relative motion, 0 still, 1 as the source. smoothing: 0 none, 1 for a webcam; None is 1 for
     relative motion, and 0 for absolute, which is judged by accuracy.
@@ -117,7 +121,7 @@ class Retargeter:
         self._offset, self._ease_start, self._ease_length = np.zeros((COUNT, 2), np.float32), 0.0, 0.0
         self._ease_due = False
         self._lost_at: float | None = None
-        self._calibrating, self._wake_at = False, np.inf
+        self._calibrating, self._wake_at, self._then = False, np.inf, 0.0
         self.settings = settings or RetargetSettings()
         self._smooth = PointSmoother(EYE_DISTANCE, self.settings.smoothing_strength)
         self._set_photo(photo_points)
@@ -197,17 +201,15 @@ class Retargeter:
         gains, photo = self.settings, self._photo
         pose = fit_pose(placed, self._neutral)
         posed_out = unproject(placed, self._neutral[:, 2], pose)
-        if timestamp >= self._wake_at:
+        eyes = measure_eyes(posed_out)
+        if self._is_awake(eyes, timestamp):
             self._wake(posed_out)
-        close_lips(self._neutral, photo, posed_out)
+        self._close(posed_out, timestamp)
         change = posed_out - self._neutral[:, :2]
         change[BROWS] *= gains.brows
         change[LIPS] *= gains.mouth
         change[EYES] *= gains.eyes
-        eyes = measure_eyes(posed_out)
         opening = eye_opening(eyes.openness, self._neutral_eyes.openness)
-        if opening.min() > BLINK_NEUTRAL:
-            self._wake_at = min(self._wake_at, timestamp + WAKE)
         # a closing lid hides the pupil, and its point says nothing then: the gaze stays
         seen = float(smoothstep((opening.min() - 0.3) / 0.4))
         self._gaze = self._gaze + seen * ((eyes.gaze - self._neutral_eyes.gaze).mean(0) - self._gaze)
@@ -220,16 +222,35 @@ class Retargeter:
         driven = project(face, limit_pose(gains.head * pose))
         return np.clip(driven, MARGIN, CROP_SIZE - 1 - MARGIN)
 
+    def _is_awake(self, eyes: Eyes, timestamp: float) -> bool:
+        """Whether the eyes have been so wide for so long that the neutral must have been caught in a blink."""
+        if eye_opening(eyes.openness, self._neutral_eyes.openness).min() <= BLINK_NEUTRAL:
+            self._wake_at = np.inf
+        else:
+            self._wake_at = min(self._wake_at, timestamp + WAKE)
+        return timestamp >= self._wake_at
+
     def _wake(self, posed_out: Array) -> None:
         """Takes the eyes of points (56, 2), whose head pose is taken out, for neutral; all else was not asleep."""
-        assert self._source is not None
         eyes = np.r_[EYES, PUPILS]
-        self._source = self._source.copy()
-        self._source[eyes] = transform(posed_out[eyes], inverse(self._placement))
         self._neutral[eyes, :2] = posed_out[eyes]
+        self._amend(eyes)
         self._neutral_eyes, self._gaze = measure_eyes(posed_out), np.zeros(2)
         self._wake_at = np.inf
         self._ease(RECALIBRATE)
+
+    def _close(self, posed_out: Array, timestamp: float) -> None:
+        """Closes a neutral mouth that was caught open while the source's, (56, 2) without its pose, is closed."""
+        passed, self._then = timestamp - self._then, timestamp
+        if close_mouth(self._neutral, self._photo, posed_out, min(max(passed, 0.0) / CLOSE, 0.5)):
+            self._amend(LIPS)
+
+    def _amend(self, part: Any) -> None:
+        """Gives the source's neutral, which the next photo will be driven from, what a part of this one's is now."""
+        assert self._source is not None
+        self._source = self._source.copy()
+        self._source[part] = transform(self._neutral[part, :2], inverse(self._placement))
+        self._unlikeness = unlikeness(self._source, self.photo_points)
 
     def _ease(self, length: float) -> None:
         """From the next output on, what jumps in it fades within `length` seconds."""

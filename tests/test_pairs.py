@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from realtime.compositor import border_window
-from realtime.pose import MEAN_FACE
+from realtime.pose import MEAN_FACE, YAW, fit_pose, lift
 from tests.drawn import write_drawn
 from trainer.data import Pictures
 from trainer.generator import compose
@@ -52,6 +52,30 @@ def test_the_flow_of_a_reanimated_still_leads_back_to_it(pairs: Pairs) -> None:
         face = on_face(pair)
         before, after = difference(pair["photo"], pair["truth"], face), difference(warped(pair), pair["truth"], face)
         assert after < 0.5 * before, seed
+
+
+def test_a_head_that_turns_away_is_what_the_still_shall_become(pairs: Pairs) -> None:
+    """The photo is the still, aligned about as stills are; the truth is turned; nothing but the pose has changed."""
+    turns = []
+    for seed in range(12):
+        pair = pairs.reanimated(int(pairs.stills[0]), np.random.default_rng(seed), "turn")
+        still, turned = pair["target"], pair["driving"]
+        turns.append(abs(fit_pose(turned, lift(still))[YAW]))
+        for opening in (mouth_opening, eye_opening):
+            assert opening(turned) == pytest.approx(opening(still), abs=2.5)
+        face = on_face(pair)
+        assert difference(warped(pair), pair["truth"], face) < 0.5 * difference(pair["photo"], pair["truth"], face)
+    assert max(turns) > np.radians(15)
+
+
+def test_chance_brings_every_kind_of_reanimation(pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    for name in ("_blinking", "_turned", "changed"):
+        made = getattr(pairs, name)
+        monkeypatch.setattr(pairs, name, lambda *a, made=made, name=name, **k: seen.append(name) or made(*a, **k))
+    for seed in range(12):
+        pairs.reanimated(int(pairs.stills[0]), np.random.default_rng(seed))
+    assert set(seen) == {"_blinking", "_turned", "changed"}
 
 
 def test_the_flow_between_frames_makes_one_of_the_other(pairs: Pairs) -> None:

@@ -13,7 +13,7 @@ from realtime.prior import (
     CROP_CELLS,
     MARGIN,
     OPEN,
-    OUTLINE,
+    OUTLINE_COUNT,
     PRIOR_SIZE,
     WIDE_SIZE,
     driving_prior,
@@ -21,7 +21,9 @@ from realtime.prior import (
     head_points,
     uncovered,
 )
+from trainer.head import HEAD
 
+TIP = HEAD.tolist().index(1)  # FaceMesh's vertex of the nose's tip
 FACE = MEAN_FACE[:, :2].astype(np.float32)
 UPPER_LIDS, LOWER_LIDS = np.array([19, 20, 21, 27, 28, 29]), np.array([25, 24, 23, 33, 32, 31])
 
@@ -66,7 +68,7 @@ def test_the_prior_goes_on_beyond_the_crop_and_ends_at_the_margin() -> None:
 def test_the_outline_is_regressed_around_the_head() -> None:
     own, shift = head_points(FACE + np.float32([3, 2]), FACE)
     np.testing.assert_allclose(shift, np.tile([3, 2], (len(own), 1)), atol=0.4)
-    own = own[:OUTLINE]
+    own = own[:OUTLINE_COUNT]
     assert (own[0, 1] < FACE[:, 1].min()) & (own[9, 1] > FACE[:, 1].max()), "from the forehead to the chin"
     assert (own[:9, 0] > own[:8:-1, 0] - 1).all(), "clockwise"
 
@@ -74,7 +76,7 @@ def test_the_outline_is_regressed_around_the_head() -> None:
 @pytest.mark.parametrize("yaw", [-0.25, 0.25])
 def test_a_nose_turns_farther_than_the_face_behind_it(yaw: float) -> None:
     turned = project(MEAN_FACE, np.array([0, 0, yaw, 0, 0, 0]))
-    nose = head_points(turned, FACE)[1][OUTLINE + 3, 0]
+    nose = head_points(turned, FACE)[1][TIP, 0]
     eyes = (turned - FACE)[[22, 26], 0].mean()
     assert abs(nose - eyes) > 4
     assert abs(nose) > abs(eyes)

@@ -13,7 +13,7 @@ from tests.drawn import write_drawn
 from trainer.checkpoint import read_detector, read_generator
 from trainer.data import Pictures
 from trainer.export import export
-from trainer.quantize import calibration, graph_inputs
+from trainer.quantize import calibration, frame_inputs, photo_inputs
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,8 @@ def networks(folder: Path) -> dict[str, torch.nn.Module]:
 @pytest.mark.parametrize("name", ["detector", "target_encoder", "generator"])
 def test_the_networks_that_ship_come_back(name: str, restored: Path, data: Path) -> None:
     bundle, network = default_bundle(), networks(restored)[name]
-    sample = graph_inputs(bundle.folder, calibration(Pictures(data), 1))[name][0]
+    pairs = calibration(Pictures(data), 1)
+    sample = (frame_inputs(bundle.folder, pairs) | {"target_encoder": [photo_inputs(pairs[0])]})[name][0]
     session = onnxruntime.InferenceSession(bundle.graph(name), providers=["CPUExecutionProvider"])
     asked = session.run(None, {k: np.ascontiguousarray(v) for k, v in sample.items()})
     with torch.no_grad():
@@ -56,7 +57,7 @@ def test_the_networks_that_ship_come_back(name: str, restored: Path, data: Path)
 def test_training_can_go_on_from_them(restored: Path, data: Path) -> None:
     """Normalized by its own batch, as in training, the detector sees about what it saw: its statistics are real."""
     detector = networks(restored)["detector"]
-    inputs = graph_inputs(default_bundle().folder, calibration(Pictures(data), 8))
+    inputs = frame_inputs(default_bundle().folder, calibration(Pictures(data), 8))
     crops = [one["crop"] for one in inputs["detector"]]
     batch = torch.from_numpy(np.concatenate(crops))
     with torch.no_grad():
@@ -79,7 +80,12 @@ def test_a_bundle_of_another_network_is_refused(data: Path, tmp_path: Path, caps
     for file in default_bundle().folder.iterdir():
         (bundle / file.name).write_bytes(file.read_bytes())
     card = (bundle / "card.json").read_text()
-    (bundle / "card.json").write_text(card.replace('"fine": 16', '"fine": 8', 1))
     arguments = [f"--bundle={bundle}", f"--data={data}", f"--output={tmp_path / 'restored'}"]
-    assert run.main(["train", "restore", *arguments]) == 2
-    assert "is not the network that its card describes" in capsys.readouterr().err
+    for changed, complaint in (
+        (card.replace('"fine": 16', '"fine": 8', 1), "is not the network that its card describes"),
+        (card.replace('"widths"', '"girths"', 1), "does not say how its networks are built"),
+        (card.replace('"network": {', '"generator": "fpn", "network": {', 1), "has the thesis's generator"),
+    ):
+        (bundle / "card.json").write_text(changed)
+        assert run.main(["train", "restore", *arguments]) == 2
+        assert complaint in capsys.readouterr().err

@@ -83,7 +83,8 @@ def read_generator(
 
 def average(paths: list[Path], output: Path) -> None:
     """Write the mean of checkpoints of one network, trained on from one beginning: often better than each of them
-    (Wortsman et al. 2022, "Model soups"). Settings and budget are the last one's; figures there are none yet.
+    (Wortsman et al. 2022, "Model soups"). Settings, budget and a discriminator that not all have are the last one's;
+    figures there are none yet.
 
     Raises InputError where they are not of one network.
     """
@@ -91,6 +92,8 @@ def average(paths: list[Path], output: Path) -> None:
     last = states[-1]
     for kind in ("modules", "ema"):
         for name, weights in last[kind].items():
+            if kind == "modules" and not all(name in state[kind] for state in states):
+                continue  # a restored checkpoint has no discriminator
             same = [state[kind].get(name, {}) for state in states]
             for path, other in zip(paths, same, strict=True):
                 if _shapes(other) != _shapes(weights):

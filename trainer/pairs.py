@@ -1,7 +1,7 @@
 """Pairs for the generator: a target photo, and the truth that it shall become, with landmarks and flow.
 
 Three kinds: two frames of one clip; two pictures of one person; and one still re-animated, whose warped copy is the
-photo and whose untouched self is the truth, so that losses only ever see real pictures as truth.
+photo and whose untouched self is the truth, so that losses see real pictures as truth, but for lids and turned heads.
 """
 
 import cv2
@@ -108,7 +108,7 @@ class Pairs:
         opened = self.stills[self._gap[self.stills] > OPEN]
         if len(opened) == 0:
             opened = self.stills
-        return self.reanimated(int(rng.choice(opened)), rng, shut=True)
+        return self.reanimated(int(rng.choice(opened)), rng, "shut")
 
     def two(
         self, photo: int, truth: int, rng: np.random.Generator | None, together: bool = True
@@ -138,17 +138,16 @@ class Pairs:
 
     def warped(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A still warped to closing eyes, a gaping mouth, or another pose and expression, and its points (56, 2)."""
-        kind = rng.random()
-        if kind < 0.35:
+        kind = str(rng.choice(["gape", "blink", "change"], p=[0.35, 0.35, 0.3]))
+        if kind == "gape":
             return self._gaping(index, rng)
-        blink = bool(kind < 0.7)
-        pair = self.reanimated(index, rng, blink=blink)
-        return (pair["truth"], pair["driving"]) if blink else (pair["photo"], pair["target"])
+        pair = self.reanimated(index, rng, kind)
+        return (pair["truth"], pair["driving"]) if kind == "blink" else (pair["photo"], pair["target"])
 
     def _gaping(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A still whose lips are drawn far apart, which few pictures show, and its points (56, 2); a mouth that was
         shut is filled with the colours of teeth, tongue and dark."""
-        pair = self.reanimated(index, rng, wide=True)
+        pair = self.reanimated(index, rng, "gape")
         image, points = pair["photo"], pair["target"]
         if self._gap[index] < OPEN:
             inside = mouth_interior(points, self.size)[..., None]
@@ -158,25 +157,26 @@ class Pairs:
             image = np.clip(image * (1 - inside) + (above + (below - above) * depth) * inside, 0, 255).astype(np.uint8)
         return image, points
 
-    def reanimated(
-        self, index: int, rng: np.random.Generator, shut: bool = False, blink: bool | None = None, wide: bool = False
-    ) -> dict[str, np.ndarray]:
+    def reanimated(self, index: int, rng: np.random.Generator, kind: str | None = None) -> dict[str, np.ndarray]:
         """A still and itself with another pose and expression, by warping.
 
         The warped one is the photo, the real one the truth; but for what warping does well and stills do not show,
         lids that close, which are skin drawn over the eye, and heads that do nothing but turn, away from the camera:
-        then the warped one is the truth. `shut`: the photo's mouth is closed; `blink`: whether lids close, by chance,
-        as heads turn, if not given; `wide`: the photo's mouth is wide open.
+        then the warped one is the truth. `kind` is "blink", "turn", "change", "shut" (a change, and the photo's mouth
+        is closed), or "gape" (and wide open); by chance one of the first three.
         """
+        kind = kind or str(rng.choice(["blink", "turn", "change"], p=[BLINKS, TURNS, 1 - BLINKS - TURNS]))
+        onward = kind in ("blink", "turn")
         p = self.pictures
         upright = similarity(five_points(p.points[index]))
         still = moved_mesh(p.mesh[index], upright)
-        kind = 1.0 if shut or wide else rng.random()
-        turned = blink is None and BLINKS <= kind < BLINKS + TURNS
-        blink = kind < BLINKS if blink is None else blink
-        changed = self._blinking(still, rng) if blink else self.changed(still, rng, shut, turned)
-        onward = blink or turned  # from the still, whose warped self is the truth
-        if wide:
+        if kind == "blink":
+            changed = self._blinking(still, rng)
+        elif kind == "turn":
+            changed = self._turned(still, rng)
+        else:
+            changed = self.changed(still, rng, shut=kind == "shut")
+        if kind == "gape":
             gape(changed, rng)
         points = transform(p.points[index], upright)
         moved = points + changed[FACEMESH, :2] - still[FACEMESH, :2]
@@ -205,14 +205,16 @@ class Pairs:
         mesh[:, :2] += rng.normal(0, 1.5, 2)
         return mesh.astype(np.float32)
 
-    def changed(
-        self, mesh: np.ndarray, rng: np.random.Generator, shut: bool = False, turned: bool = False
-    ) -> np.ndarray:
-        """A mesh (478, 3) in crop pixels with a random other expression, gaze and pose; `turned`: with another pose."""
+    @staticmethod
+    def _turned(mesh: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A mesh (478, 3) in crop pixels in another pose."""
         mesh = mesh.astype(np.float64)
-        if turned:
-            move_head(mesh, rng, wide=True)
-            return mesh.astype(np.float32)
+        move_head(mesh, rng, wide=True)
+        return mesh.astype(np.float32)
+
+    def changed(self, mesh: np.ndarray, rng: np.random.Generator, shut: bool = False) -> np.ndarray:
+        """A mesh (478, 3) in crop pixels with a random other expression, gaze and pose."""
+        mesh = mesh.astype(np.float64)
         if self._expressions and rng.random() < 0.75:
             frames = self._expressions[int(rng.integers(len(self._expressions)))]
             a, b = frames[rng.choice(len(frames), 2)]

@@ -37,7 +37,7 @@ def calibration(pictures: Pictures, count: int = SAMPLES) -> list[dict[str, np.n
 
 def quantize(folder: Path, pairs: list[dict[str, np.ndarray]]) -> None:
     """Add detector_int8 and generator_int8, .xml and .bin, to a folder that has the three ONNX graphs."""
-    tensors = graph_inputs(folder, pairs)
+    tensors = frame_inputs(folder, pairs)
     for name in QUANTIZED:
         model = nncf.quantize(
             ov.Core().read_model(folder / f"{name}.onnx"),
@@ -51,16 +51,19 @@ def quantize(folder: Path, pairs: list[dict[str, np.ndarray]]) -> None:
         ov.save_model(model, folder / f"{name}_int8.xml")
 
 
-def graph_inputs(folder: Path, pairs: list[dict[str, np.ndarray]]) -> dict[str, list[Tensors]]:
-    """What each of the three graphs in a folder is given for pairs: one batch of one a pair."""
+def photo_inputs(pair: dict[str, np.ndarray]) -> Tensors:
+    """What the target encoder is given for a pair."""
+    heatmaps = conditions(pair["driving"][None], pair["target"][None], 256)["heatmaps"]
+    return {"crop": pair["photo"][None].astype(np.float32) / 255, "heatmaps": heatmaps}
+
+
+def frame_inputs(folder: Path, pairs: list[dict[str, np.ndarray]]) -> dict[str, list[Tensors]]:
+    """What the detector and the generator in a folder of graphs are given for pairs."""
     encoder = ov.Core().compile_model(folder / "target_encoder.onnx", "CPU")
-    inputs: dict[str, list[Tensors]] = {"detector": [], "target_encoder": [], "generator": []}
+    inputs: dict[str, list[Tensors]] = {"detector": [], "generator": []}
     for pair in pairs:
         read = conditions(pair["driving"][None], pair["target"][None], 256)
-        photo, truth = (pair[name][None].astype(np.float32) / 255 for name in ("photo", "truth"))
-        of_photo = {"crop": photo, "heatmaps": read["heatmaps"]}
-        features = {port.any_name: array.copy() for port, array in encoder(of_photo).items()}
-        inputs["detector"].append({"crop": truth})
-        inputs["target_encoder"].append(of_photo)
+        features = {port.any_name: array.copy() for port, array in encoder(photo_inputs(pair)).items()}
+        inputs["detector"].append({"crop": pair["truth"][None].astype(np.float32) / 255})
         inputs["generator"].append({"driving": read["driving"], "prior": read["prior"], **features})
     return inputs

@@ -4,8 +4,6 @@ Export folds every batch normalization into the convolution before it. Here it c
 training pairs, and with the scale and shift that leave the network as it was.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from trainer.checkpoint import write_checkpoint
 from trainer.data import Pictures
 from trainer.detector import Detector, DetectorSettings
 from trainer.generator import Generator, GeneratorSettings, TargetEncoder
-from trainer.quantize import Tensors, calibration, graph_inputs
+from trainer.quantize import Tensors, calibration, frame_inputs, photo_inputs
 
 SAMPLES = 64  # pairs that the statistics are taken over
 Layer = tuple[nn.Conv2d, nn.BatchNorm2d | None]  # a convolution, and the normalization of what comes out of it
@@ -32,33 +30,37 @@ def restore(bundle: Bundle, pictures: Pictures, output: Path) -> list[Path]:
 
     Raises InputError if the graphs are not the networks of the bundle's card, or are the thesis's.
     """
-    of_detector, of_generator = bundle.card["detector"], bundle.card["generator"]
-    if of_generator["settings"].get("generator") == "fpn":
-        raise InputError(f"{bundle.folder} has the thesis's generator: only the one that ships can be restored")
-    network = GeneratorSettings(**_tuples(of_generator["settings"]["network"]))
-    modules: tuple[nn.Module, ...] = (
-        Detector(DetectorSettings(**_tuples(of_detector["settings"]))),
-        TargetEncoder(network),
-        Generator(network),
-    )
-    inputs = graph_inputs(bundle.folder, calibration(pictures, SAMPLES))
-    for name, module in zip(GRAPHS, modules, strict=True):
-        unfold(module, bundle.graph(name), inputs[name])
-    detector, encoder, generator = modules
-    output.mkdir(parents=True, exist_ok=True)
+    modules = _networks(bundle)
+    layers = {name: _matched(module, bundle, name) for name, module in modules.items()}
+    pairs = calibration(pictures, SAMPLES)
+    inputs = frame_inputs(bundle.folder, pairs) | {"target_encoder": [photo_inputs(pair) for pair in pairs]}
+    for name, module in modules.items():
+        _unfold(module, layers[name], inputs[name])
+    detector, encoder, generator = modules.values()
     return [
-        _write(output / "detector.pt", of_detector, {"detector": detector}),
-        _write(output / "generator.pt", of_generator, {"encoder": encoder, "generator": generator}),
+        _write(output / "detector.pt", bundle.card["detector"], {"detector": detector}),
+        _write(output / "generator.pt", bundle.card["generator"], {"encoder": encoder, "generator": generator}),
     ]
 
 
-def unfold(module: nn.Module, graph: Path, samples: list[Tensors]) -> None:
-    """Give a module the weights of its exported graph. `samples`, inputs by name in the order of the module's
-    arguments, give the normalizations their statistics. Raises InputError if the graph is of another network."""
-    batches = [[torch.from_numpy(array) for array in sample.values()] for sample in samples]
-    layers = _layers(module.eval(), batches[0])
-    weights = _convolutions(graph)
-    if [tuple(conv.weight.shape) for conv, _ in layers] != [weight.shape for weight, _ in weights]:
+def _networks(bundle: Bundle) -> dict[str, nn.Module]:
+    """The networks that a card describes, by their graphs' names, untrained."""
+    try:
+        of_detector, of_generator = (bundle.card[name]["settings"] for name in ("detector", "generator"))
+        if of_generator.get("generator") == "fpn":
+            raise InputError(f"{bundle.folder} has the thesis's generator: only the one that ships can be restored")
+        network = GeneratorSettings(**_tuples(of_generator["network"]))
+        detector = Detector(DetectorSettings(**_tuples(of_detector)))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"the card of {bundle.folder} does not say how its networks are built: {error!r}") from error
+    return dict(zip(GRAPHS, (detector, TargetEncoder(network), Generator(network)), strict=True))
+
+
+def _matched(module: nn.Module, bundle: Bundle, name: str) -> list[Layer]:
+    """The module's convolutions, with the weights of its graph. Raises InputError if that is of another network."""
+    graph, shapes = bundle.graph(name), bundle.card["graphs"][name]["inputs"].values()
+    layers, weights = _layers(module.eval(), [torch.zeros(shape) for shape in shapes]), _convolutions(graph)
+    if [conv.weight.shape for conv, _ in layers] != [weight.shape for weight, _ in weights]:
         raise InputError(f"{graph} is not the network that its card describes")
     for (conv, norm), (weight, bias) in zip(layers, weights, strict=True):
         conv.weight.data = torch.from_numpy(weight.copy())
@@ -68,13 +70,7 @@ def unfold(module: nn.Module, graph: Path, samples: list[Tensors]) -> None:
         else:
             norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr]
             norm.bias.data = shift
-    with _statistics([norm for _, norm in layers if norm is not None]) as moments, torch.no_grad():
-        for batch in batches:
-            module(*batch)
-    for norm, (mean, square) in moments.items():
-        norm.running_mean, norm.running_var = mean, square - mean.square()
-        norm.weight.data = (norm.running_var + norm.eps).sqrt()
-        norm.bias.data += mean
+    return layers
 
 
 def _layers(module: nn.Module, batch: list[Tensor]) -> list[Layer]:
@@ -106,25 +102,31 @@ def _convolutions(graph: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
-@contextmanager
-def _statistics(norms: list[nn.BatchNorm2d]) -> Iterator[dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]]:
-    """Means and mean squares of what goes into each normalization, a channel each, over all that runs within."""
-    seen: dict[nn.BatchNorm2d, list[Tensor]] = {norm: [] for norm in norms}
-    moments: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]] = {}
+def _unfold(module: nn.Module, layers: list[Layer], samples: list[Tensors]) -> None:
+    """Give the normalizations the statistics of samples, inputs by name in the order of the module's arguments, and
+    the scale and shift that undo them."""
+    norms = [norm for _, norm in layers if norm is not None]
+    moments = _moments(module, norms, [[torch.from_numpy(array) for array in sample.values()] for sample in samples])
+    for norm, (mean, square) in zip(norms, moments, strict=True):
+        norm.running_mean, norm.running_var = mean, (square - mean.square()).clamp(min=0)
+        norm.weight.data = (norm.running_var + norm.eps).sqrt()
+        norm.bias.data += mean
 
-    def see(norm: Any, inputs: tuple[Tensor]) -> None:
-        x = inputs[0]
-        seen[norm].append(torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]))
 
-    hooks = [norm.register_forward_pre_hook(see) for norm in norms]
-    try:
-        yield moments
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for norm, values in seen.items():
-        mean, square = torch.stack(values).mean(0)
-        moments[norm] = mean, square
+@torch.no_grad()
+def _moments(module: nn.Module, norms: list[nn.BatchNorm2d], batches: list[list[Tensor]]) -> list[Tensor]:
+    """Mean and mean square, (2, C), of what goes into each normalization."""
+    sums: dict[nn.Module, Tensor] = {norm: torch.zeros(2, norm.num_features) for norm in norms}
+
+    def add(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        sums[norm] += torch.stack([inputs[0].mean((0, 2, 3)), inputs[0].square().mean((0, 2, 3))])
+
+    hooks = [norm.register_forward_pre_hook(add) for norm in norms]
+    for batch in batches:
+        module(*batch)
+    for hook in hooks:
+        hook.remove()
+    return [sums[norm] / len(batches) for norm in norms]
 
 
 def _write(path: Path, card: dict[str, Any], modules: dict[str, nn.Module]) -> Path:
