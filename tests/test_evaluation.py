@@ -203,6 +203,19 @@ def test_generators_are_measured(pictures: Pictures, tmp_path: Path) -> None:
     assert (tmp_path / "sheet.png").stat().st_size > 1000
 
 
+def test_the_plain_warp_is_the_photo_where_nothing_moves_and_holds_its_border(pictures: Pictures) -> None:
+    still = list(pictures.names).index("hopper.jpg")
+    crop = pictures.image(still)[MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
+    mesh = portrait_mesh() - [MARGIN, MARGIN, 0]
+    plain = Surface(mesh, rings=(), margin=0)
+    assert np.abs(mesh_warp(plain)(crop)(crop).astype(int) - crop).max() <= 1
+    place, on_face = plain.flow(plain.extend(mesh + [9, 0, 0], mesh), plain.extend(mesh, mesh), 256, 1.0)
+    shift = place - np.stack(np.meshgrid(np.arange(256), np.arange(256)), -1)
+    assert np.median(shift[on_face], axis=0) == pytest.approx([-9, 0], abs=0.1)
+    rim = np.concatenate([shift[0], shift[-1], shift[:, 0], shift[:, -1]])
+    assert np.abs(rim).max() < 1
+
+
 def test_the_share_carried_over_is_of_what_the_truth_does(pictures: Pictures) -> None:
     """A reenactor that copies the driving picture carries everything over, and is as still as the camera's noise."""
     shut = list(pictures.names).index("hopper.jpg")
