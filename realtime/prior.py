@@ -38,7 +38,7 @@ CROP_CELLS = (slice(None), _INSIDE, _INSIDE)  # the crop's part of a wide prior
 # Rings around the head: how far out, times the outline's distance from its middle, and how much they follow it, hair
 # and ears first, then neck and shoulders.
 RINGS = ((1.12, 1.0, 0.7), (1.35, 1.0, 0.5), (1.8, 0.7, 0.5))
-FACE_MIDDLE = np.array([127.5, 150.0])  # the tip of the nose, in the crop
+_NOSE_TIP = np.array([127.5, 150.0])  # of a face in its crop
 OUTLINE_COUNT = 18  # points around the head
 _MIDDLE = (CROP_SIZE - 1) / 2
 _LOWER_LIP = np.r_[OUTER_LIPS[7:12], INNER_LIPS[5:8]]
@@ -106,7 +106,7 @@ def _triangles() -> NDArray[np.intp]:
     triangles = np.array([t for t in found if min(t) >= 0])
     holes = (np.r_[LEFT_EYE, LEFT_PUPIL], np.r_[RIGHT_EYE, RIGHT_PUPIL], INNER_LIPS)
     inside = np.any([np.isin(triangles, hole).all(1) for hole in holes], 0)
-    from_middle = np.linalg.norm(vertices[triangles].mean(1) - FACE_MIDDLE, axis=1)
+    from_middle = np.linalg.norm(vertices[triangles].mean(1) - _NOSE_TIP, axis=1)
     ordered: NDArray[np.intp] = triangles[np.lexsort([-from_middle, ~inside])]
     return ordered
 
@@ -135,18 +135,19 @@ def flow_prior(driving: Array, target: Array, size: int = PRIOR_SIZE, margin: in
     """
     here, there = _vertices(driving, target)
     triangles = _triangles()
-    areas, own = _areas(here[triangles]), _areas(there[triangles])
-    shown = areas / np.maximum(own, 1.0) * (own > 0)  # of what is folded in the photo itself, nothing
-    triangles = triangles[np.argsort(np.minimum(shown, HIDDEN), kind="stable")]
+    corners, own = here[triangles], there[triangles]
+    area = _areas(own)
+    shown = _areas(corners) / np.maximum(area, 1.0) * (area > 0)  # of what is folded in the photo itself, nothing
+    order = np.argsort(np.minimum(shown, HIDDEN), kind="stable")
+    corners, own = corners[order], own[order]
     cell = CROP_SIZE / size
-    corners = here[triangles]
     pixels = np.round(((corners + margin + 0.5) / cell - 0.5) * 16).astype(np.int32)
     cells = size + 2 * round(margin / cell)
     index = np.zeros((cells, cells), np.int32)
     for number, triangle in enumerate(pixels):
         cv2.fillConvexPoly(index, triangle, (number,), cv2.LINE_8, 4)
     # the displacement is affine, too, and exactly zero where nothing moves
-    shift = affine_maps(corners, (there - here)[triangles]).astype(np.float32).transpose(1, 2, 0).copy()
+    shift = affine_maps(corners, own - corners).astype(np.float32).transpose(1, 2, 0).copy()
     at = (np.arange(cells, dtype=np.float32) + 0.5) * cell - 0.5 - margin
     index = index.astype(np.intp)  # once, and not for each of the six gatherings
     along_x, along_y, constant = gathered = np.empty((3, cells, cells), np.float32)

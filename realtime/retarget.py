@@ -7,15 +7,14 @@ the photo is a frame of the source.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from realtime.alignment import inverse, similarity, transform
 from realtime.errors import InputError
 from realtime.expression import (
     EYE_DISTANCE,
-    Eyes,
     close_mouth,
     eye_opening,
     measure_eyes,
@@ -202,14 +201,15 @@ class Retargeter:
         pose = fit_pose(placed, self._neutral)
         posed_out = unproject(placed, self._neutral[:, 2], pose)
         eyes = measure_eyes(posed_out)
-        if self._is_awake(eyes, timestamp):
+        opening = eye_opening(eyes.openness, self._neutral_eyes.openness)
+        if self._is_awake(opening, timestamp):
             self._wake(posed_out)
+            opening = np.ones(2, np.float32)
         self._close(posed_out, timestamp)
         change = posed_out - self._neutral[:, :2]
         change[BROWS] *= gains.brows
         change[LIPS] *= gains.mouth
         change[EYES] *= gains.eyes
-        opening = eye_opening(eyes.openness, self._neutral_eyes.openness)
         # a closing lid hides the pupil, and its point says nothing then: the gaze stays
         seen = float(smoothstep((opening.min() - 0.3) / 0.4))
         self._gaze = self._gaze + seen * ((eyes.gaze - self._neutral_eyes.gaze).mean(0) - self._gaze)
@@ -222,9 +222,10 @@ class Retargeter:
         driven = project(face, limit_pose(gains.head * pose))
         return np.clip(driven, MARGIN, CROP_SIZE - 1 - MARGIN)
 
-    def _is_awake(self, eyes: Eyes, timestamp: float) -> bool:
-        """Whether the eyes have been so wide for so long that the neutral must have been caught in a blink."""
-        if eye_opening(eyes.openness, self._neutral_eyes.openness).min() <= BLINK_NEUTRAL:
+    def _is_awake(self, opening: Array, timestamp: float) -> bool:
+        """Whether the eyes' openings (2,) have been so wide for so long that the neutral must have been caught in a
+        blink."""
+        if opening.min() <= BLINK_NEUTRAL:
             self._wake_at = np.inf
         else:
             self._wake_at = min(self._wake_at, timestamp + WAKE)
@@ -245,7 +246,7 @@ class Retargeter:
         if close_mouth(self._neutral, self._photo, posed_out, min(max(passed, 0.0) / CLOSE, 0.5)):
             self._amend(LIPS)
 
-    def _amend(self, part: Any) -> None:
+    def _amend(self, part: NDArray[np.intp]) -> None:
         """Gives the source's neutral, which the next photo will be driven from, what a part of this one's is now."""
         assert self._source is not None
         self._source = self._source.copy()

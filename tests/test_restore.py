@@ -10,9 +10,10 @@ import torch
 import run
 from engines.bundle import default_bundle, load_bundle
 from tests.drawn import write_drawn
-from trainer.checkpoint import read_detector, read_generator
+from trainer.checkpoint import average, read_detector, read_generator
 from trainer.data import Pictures
 from trainer.export import export
+from trainer.losses import PatchDiscriminator
 from trainer.quantize import calibration, frame_inputs, photo_inputs
 
 
@@ -72,6 +73,24 @@ def test_a_bundle_of_them_is_the_bundle_they_came_from(restored: Path, tmp_path:
     for name in ("graphs", "parameters"):
         assert ours[name] == theirs[name]
     assert ours["generator"]["settings"] == theirs["generator"]["settings"]
+
+
+def test_they_average_with_what_was_trained_on_from_them(restored: Path, tmp_path: Path) -> None:
+    """A restored checkpoint has no discriminator: painters are averaged, the discriminator stays."""
+    state = torch.load(restored / "generator.pt", weights_only=True)
+    own = state["ema"]["generator"]["paint.bias"].clone()
+    discriminator = PatchDiscriminator().state_dict()
+    state["modules"]["discriminator"] = discriminator
+    for kind in ("modules", "ema"):
+        state[kind]["generator"] = state[kind]["generator"] | {"paint.bias": own + 2}
+    torch.save(state, tmp_path / "trained.pt")
+    average([restored / "generator.pt", tmp_path / "trained.pt"], tmp_path / "mean.pt")
+    mean = torch.load(tmp_path / "mean.pt", weights_only=True)
+    assert torch.allclose(read_generator(tmp_path / "mean.pt")[1].state_dict()["paint.bias"], own + 1, atol=1e-6)
+    average([tmp_path / "trained.pt", restored / "generator.pt"], tmp_path / "other.pt")
+    assert torch.allclose(read_generator(tmp_path / "other.pt")[1].state_dict()["paint.bias"], own + 1, atol=1e-6)
+    for name, value in discriminator.items():
+        assert torch.equal(mean["modules"]["discriminator"][name], value)
 
 
 def test_a_bundle_of_another_network_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

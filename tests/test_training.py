@@ -272,21 +272,6 @@ def test_the_average_of_checkpoints_lies_between_them(
     assert (tmp_path / "mean.pt").read_bytes() == before
 
 
-def test_a_checkpoint_without_a_discriminator_averages(trained_generator: Loop, tmp_path: Path) -> None:
-    """One that `train restore` made has none: painters are averaged, the discriminator stays."""
-    state = torch.load(trained_generator.checkpoint, weights_only=True)
-    discriminator = state["modules"].pop("discriminator")
-    for kind in ("modules", "ema"):
-        state[kind]["generator"]["paint.bias"] += 2
-    torch.save(state, tmp_path / "restored.pt")
-    average([tmp_path / "restored.pt", trained_generator.checkpoint], tmp_path / "mean.pt")
-    mean = torch.load(tmp_path / "mean.pt", weights_only=True)
-    own = read_generator(trained_generator.checkpoint)[1].state_dict()["paint.bias"]
-    assert torch.allclose(read_generator(tmp_path / "mean.pt")[1].state_dict()["paint.bias"], own + 1, atol=1e-6)
-    for name, value in discriminator.items():
-        assert torch.equal(mean["modules"]["discriminator"][name], value)
-
-
 def test_dry_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):  # a second one starts anew
         options = ["--data", str(data), "--output", str(tmp_path), "--dry-run", "--seed", "3"]

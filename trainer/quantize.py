@@ -7,6 +7,7 @@ import numpy as np
 import openvino as ov
 
 from engines.bundle import QUANTIZED
+from realtime.landmarks import render_heatmaps
 from trainer.data import Pictures
 from trainer.pairs import Pairs, conditions
 
@@ -53,8 +54,7 @@ def quantize(folder: Path, pairs: list[dict[str, np.ndarray]]) -> None:
 
 def photo_inputs(pair: dict[str, np.ndarray]) -> Tensors:
     """What the target encoder is given for a pair."""
-    heatmaps = conditions(pair["driving"][None], pair["target"][None], 256)["heatmaps"]
-    return {"crop": pair["photo"][None].astype(np.float32) / 255, "heatmaps": heatmaps}
+    return {"crop": pair["photo"][None].astype(np.float32) / 255, "heatmaps": render_heatmaps(pair["target"][None])}
 
 
 def frame_inputs(folder: Path, pairs: list[dict[str, np.ndarray]]) -> dict[str, list[Tensors]]:

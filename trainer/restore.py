@@ -130,15 +130,15 @@ def _moments(module: nn.Module, norms: list[nn.BatchNorm2d], batches: list[list[
 
 
 def _write(path: Path, card: dict[str, Any], modules: dict[str, nn.Module]) -> Path:
-    weights = {name: module.state_dict() for name, module in modules.items()}
     state = {
         "settings": card["settings"],
         "loop": {"batch": card["batch"]},
         "step": card["steps"],
         "spent": 60 * card["minutes"],
         "metrics": card["validation"],
-        "modules": weights,
-        "ema": weights,
+        # two dictionaries each: one would be averaged twice
+        "modules": {name: module.state_dict() for name, module in modules.items()},
+        "ema": {name: module.state_dict() for name, module in modules.items()},
     }
     write_checkpoint(state, path)
     return path
