@@ -30,7 +30,9 @@ PRIOR_SIZE = 128  # cells along a side of the prior
 OPEN = 6.0  # crop pixels between the lips, more than the photo's, from which on nothing of the photo is between them
 # Triangles below this share of their area in the photo fold under their neighbours, or are turned away: a head that
 # turns, lids that meet.
-HIDDEN = 0.1
+HIDDEN = 0.2
+# Of its distance from the head's other points, what an outline keeps at least where a head turns away.
+AROUND = 0.5
 MARGIN = 64  # crop pixels beyond the crop at which nothing moves
 WIDE_SIZE = PRIOR_SIZE + 2 * MARGIN * PRIOR_SIZE // CROP_SIZE  # cells along a side of the prior with the margin
 _INSIDE = slice((WIDE_SIZE - PRIOR_SIZE) // 2, (WIDE_SIZE + PRIOR_SIZE) // 2)
@@ -77,16 +79,35 @@ def head_points(driving: Array, target: Array) -> tuple[Array, Array]:
     return transform(own, back), (change.ravel() @ of_change).reshape(-1, 2) @ back[:, :2].T
 
 
+def silhouette(outline: Array, inner: Array, moved: Array, moved_inner: Array) -> Array:
+    """An outline (N, 2) that has moved (N, 2), pushed outwards to where it still goes around the head's other points,
+    `inner` (M, 2), which have moved to `moved_inner`: those of a cheek that turns away are gone behind the horizon, and
+    what is seen beside the head then is not drawn in after them."""
+    roll = similarity(inner, moved_inner)[:, :2]
+    tangent = np.roll(outline, -1, 0) - np.roll(outline, 1, 0)
+    normal = np.column_stack([tangent[:, 1], -tangent[:, 0]])  # outwards, for points that run clockwise
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    turned = normal @ roll.T / np.linalg.norm(roll[0])
+    around = (outline * normal).sum(1) - (inner @ normal.T).max(0)
+    kept = np.minimum(around, AROUND * around)  # where a head is not convex, the outline is not around it all
+    short = (moved_inner @ turned.T).max(0) + kept - (moved * turned).sum(1)
+    pushed: Array = moved + np.maximum(short, 0)[:, None] * turned
+    return pushed
+
+
 def _vertices(driving: Array, target: Array) -> tuple[Array, Array]:
     """Landmarks, head, rings and border, (N, 2), of the driven and of the target's own shape, in crop pixels."""
     own, shift = head_points(driving, target)
-    outline = own[:OUTLINE_COUNT]
+    outline, inner = own[:OUTLINE_COUNT], np.vstack([target, own[OUTLINE_COUNT:]])
+    head = own + shift
+    head[:OUTLINE_COUNT] = silhouette(outline, inner, head[:OUTLINE_COUNT], np.vstack([driving, head[OUTLINE_COUNT:]]))
+    shift = head - own
     middle = outline.mean(0)
     low, high = -MARGIN, CROP_SIZE - 1 + MARGIN
     rings = [np.clip(middle + reach * (outline - middle), low + 8, high - 8) for reach, _, _ in RINGS]
     follow = [ring_follow(above, below, OUTLINE_COUNT) for _, above, below in RINGS]
     moved = [ring + share * shift[:OUTLINE_COUNT] for ring, share in zip(rings, follow, strict=True)]
-    here, there = np.vstack([driving, own + shift, *moved, _BORDER]), np.vstack([target, own, *rings, _BORDER])
+    here, there = np.vstack([driving, head, *moved, _BORDER]), np.vstack([target, own, *rings, _BORDER])
     return here.astype(np.float32), there.astype(np.float32)
 
 

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from realtime.landmarks import CROP_SIZE
-from trainer.augment import bent, degrade, distortion, filmed, random_crop, warp
+from trainer.augment import bent, degrade, distortion, disturbed, filmed, random_crop, shaded, warp
 from trainer.prepare import MARGIN, PICTURE_SIZE
 
 # 56 dots, as far apart as they can be where a crop always shows them.
@@ -51,6 +51,30 @@ def test_points_stay_on_their_pixels_under_lens_and_grid(dotted: NDArray[np.uint
         assert off(warp(dotted, middle, bend), points).max() < 0.5
         moved.append(np.linalg.norm(points - (DOTS - MARGIN), axis=1).max())
     assert max(moved) > 3  # the distortions are worth the name
+
+
+def test_a_second_view_is_the_first_but_for_little_and_its_points_stay_on_their_pixels(
+    dotted: NDArray[np.uint8],
+) -> None:
+    crop, points = random_crop(dotted, DOTS, np.random.default_rng(1))
+    ways = []
+    for seed in range(12):
+        again, moved = disturbed(crop, points, np.random.default_rng(seed))
+        assert again.dtype == np.uint8
+        assert again.shape == crop.shape
+        assert 0 < np.abs(again.astype(int) - crop).mean() < 8
+        assert np.median(off(np.where(again > 20, again, 0), moved)) < 0.3
+        ways.append(np.linalg.norm(moved - points, axis=1).max())
+    assert min(ways) == 0
+    assert 0.5 < max(ways) < 4
+
+
+def test_shade_leaves_a_share_of_the_light_more_on_one_side() -> None:
+    white = np.full((CROP_SIZE, CROP_SIZE, 3), 255, np.uint8)
+    shades = [shaded(white, np.random.default_rng(seed)) / 255 for seed in range(20)]
+    assert all(0.09 < shade.min() <= shade.max() <= 1 for shade in shades)
+    assert min(shade.mean() for shade in shades) < 0.35
+    assert max(np.ptp(shade) for shade in shades) > 0.3
 
 
 def test_a_sample_is_its_generator_s_alone(crop: NDArray[np.uint8]) -> None:

@@ -125,7 +125,9 @@ SENSOR = K.ImageSequential(
 
 @torch.no_grad()
 def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """At random, in the order of a camera: something in the way, blur or noise, low resolution, compression."""
+    """At random, in the order of a camera: shade, something in the way, blur or noise, low resolution, compression."""
+    if rng.random() < 0.15:
+        image = shaded(image, rng)
     if rng.random() < 0.2:
         image = occlude(image, rng)
     if rng.random() < 0.6:
@@ -147,6 +149,21 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image
 
 
+def disturbed(image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A 256x256 crop and its points (56, 2) as the next frame may show the same face: moved by a part of a pixel,
+    enlarged by a hundredth, with faint noise, compressed otherwise."""
+    scale, shift = np.exp(rng.normal(0, 0.005)), rng.normal(0, 0.7, 2)
+    matrix = np.column_stack([scale * np.eye(2), MIDDLE * (1 - scale) + shift]).astype(np.float32)
+    if rng.random() < 0.5:
+        image = cv2.warpAffine(image, matrix, (CROP_SIZE, CROP_SIZE), borderMode=cv2.BORDER_REPLICATE)
+        points = transform(points, matrix)
+    noise = rng.normal(0, rng.uniform(0.5, 4), image.shape)
+    image = np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
+    if rng.random() < 0.4:
+        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 95))])[1], 1)
+    return image, points
+
+
 def filmed(image: np.ndarray, loss: int) -> np.ndarray:
     """An RGB uint8 picture as H.264 shows it at a constant rate factor: 0 loses nothing, 51 most."""
     height, width = image.shape[:2]
@@ -159,6 +176,14 @@ def filmed(image: np.ndarray, loss: int) -> np.ndarray:
     packets = [*encoder.encode(av.VideoFrame.from_ndarray(image, "rgb24")), *encoder.encode(None)]
     shown = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
     return shown[0].to_ndarray(format="rgb24")
+
+
+def shaded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Little light, or light from one side: down to a tenth of it where there is least."""
+    angle, least, most = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.6), rng.uniform(0.3, 1)
+    along = np.linspace(-1, 1, CROP_SIZE)
+    ramp = 0.5 + (np.cos(angle) * along + np.sin(angle) * along[:, None]) / 2**1.5  # 0 to 1 across a diagonal
+    return (image * (least + (most - least) * ramp)[..., None]).astype(np.uint8)
 
 
 def occlude(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

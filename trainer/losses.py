@@ -68,6 +68,20 @@ class PatchDiscriminator(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         return self.layers(pictures)
 
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """What each convolution makes of the pictures; the last are the scores."""
+        found = []
+        for layer in self.layers:
+            pictures = layer(pictures)
+            if not isinstance(layer, nn.Conv2d | nn.InstanceNorm2d):
+                found.append(pictures)
+        return [*found, pictures]
+
+
+def feature_matching(made: list[Tensor], real: list[Tensor]) -> Tensor:
+    """Mean absolute difference of a discriminator's features, the mean over its layers (Wang et al. 2018, eq. 4)."""
+    return torch.stack([(a - b.detach()).abs().mean() for a, b in zip(made, real, strict=True)]).mean()
+
 
 def landmark_weight(heatmaps: Tensor, size: int) -> Tensor:
     """1 everywhere, up to 5 around the landmarks: (B, 56, H, W) -> (B, 1, S, S)."""

@@ -12,13 +12,14 @@ import numpy as np
 from scipy.spatial import Delaunay
 
 from realtime.landmarks import CROP_SIZE, FACEMESH, five_points, pupil_distance
-from realtime.prior import MARGIN, RINGS, affine_maps, ring_follow
+from realtime.prior import MARGIN, RINGS, affine_maps, ring_follow, silhouette
 
 # FaceMesh vertices: the face's outline clockwise from the forehead; lids and inner lips, upper above lower.
 OVAL = np.array(
     [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
     + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
 )
+INSIDE_OVAL = np.setdiff1d(np.arange(478), OVAL)
 UPPER_LIDS = np.array([[246, 161, 160, 159, 158, 157, 173], [398, 384, 385, 386, 387, 388, 466]])
 LOWER_LIDS = np.array([[7, 163, 144, 145, 153, 154, 155], [382, 381, 380, 374, 373, 390, 249]])
 # Two rows of skin above each upper lid, nearer first.
@@ -68,7 +69,12 @@ class Surface:
         return np.any([np.isin(self.triangles, hole).all(1) for hole in holes], 0)
 
     def extend(self, mesh: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """A mesh (478, 3) with rings and border: the rings follow the outline's way from `rest`; the border stays."""
+        """A mesh (478, 3) with rings and border: the rings follow the outline's way from `rest`; the border stays.
+
+        The outline is what is seen as such: a side that turns away does not draw in what is beside it.
+        """
+        mesh = mesh.copy()
+        mesh[OVAL, :2] = silhouette(rest[OVAL, :2], rest[INSIDE_OVAL, :2], mesh[OVAL, :2], mesh[INSIDE_OVAL, :2])
         outline, still = mesh[OVAL], rest[OVAL]
         centre = still.mean(0)
         rings, size, margin = [], CROP_SIZE, self.margin

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from realtime.landmarks import CROP_SIZE, heatmap_points
-from trainer.augment import colour, degrade, random_crop
+from trainer.augment import colour, degrade, disturbed, random_crop
 from trainer.data import Pictures
 from trainer.detector import Detector, DetectorSettings
 from trainer.loop import cosine, optimize
@@ -29,6 +29,7 @@ REANIMATED = 0.3  # of the samples of stills are warped: to closing eyes, to gap
 # pupil distance. The wider a mouth is open, the rarer it is, and the more often it is drawn.
 SHUT, OPEN = 6.0, 12.0
 MISSED = 8.0  # % of the pupil distance, a face's mean error beyond which it is not this face that was found
+TREMBLING = 2.0  # weight of what points move by where a face does not
 COARSE = 0.2  # of the budget is spent on half-size crops, where a sample costs a quarter
 
 
@@ -67,14 +68,20 @@ def decoded_near(predicted: Tensor, points: Tensor, stride: int) -> Tensor:
     return torch.stack([x, y], -1)
 
 
-def coordinate_losses(predicted: Tensor, points: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Mean distance in cells of the decoded points from the true ones, and of the gaps between lids and between lips:
-    gaps are what eyes and mouths say, and a net that doubts puts both rims half-way."""
+def coordinate_losses(predicted: Tensor, points: Tensor, stride: int) -> dict[str, Tensor]:
+    """Mean distances in cells: of the decoded points from the true ones; of the gaps between lids and between lips,
+    which are what eyes and mouths say, and a net that doubts puts both rims half-way; and of the errors of one view of
+    a face from those of the next, where views 2i and 2i + 1 of (2N, 56, S, S) show the same face."""
     found, centre = decoded_near(predicted, points, stride), (points + 0.5) / stride - 0.5
     inside = ((centre > 0) & (centre < predicted.shape[-1] - 1)).all(-1)
     distance = F.smooth_l1_loss(found, centre, beta=0.1, reduction="none").sum(-1)
     gaps = F.smooth_l1_loss(_gaps(found), _gaps(centre), beta=0.1, reduction="none").sum(-1)
-    return (distance * inside).mean(), (gaps * inside[:, UPPER] * inside[:, LOWER]).mean()
+    trembling = ((found - centre)[::2] - (found - centre)[1::2]).abs().sum(-1)
+    return {
+        "coordinates": (distance * inside).mean(),
+        "gaps": (gaps * inside[:, UPPER] * inside[:, LOWER]).mean(),
+        "trembling": TREMBLING * (trembling * inside[::2] * inside[1::2]).mean(),
+    }
 
 
 def _gaps(points: Tensor) -> Tensor:
@@ -83,13 +90,10 @@ def _gaps(points: Tensor) -> Tensor:
 
 def _live_loss(logits: Tensor, points: Tensor, settings: DetectorSettings) -> dict[str, Tensor]:
     predicted, truth = torch.sigmoid(logits), gaussians(points, settings, logits.shape[-1] * settings.stride)
-    coordinates, gaps = coordinate_losses(predicted, points, settings.stride)
     return {
         "iou": iou_loss(predicted, truth),
         "entropy": F.binary_cross_entropy_with_logits(logits, truth) * 20,
-        "coordinates": coordinates,
-        "gaps": gaps,
-    }
+    } | coordinate_losses(predicted, points, settings.stride)
 
 
 def _iou_loss(logits: Tensor, points: Tensor, settings: DetectorSettings) -> dict[str, Tensor]:
@@ -145,13 +149,16 @@ class DetectorTask:
             image = cv2.copyMakeBorder(image, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_REPLICATE)
             points = points + MARGIN
         crop, points = random_crop(image, points.astype(np.float32), rng)
-        crop = degrade(colour(crop, rng), rng)
-        return {"crop": crop.transpose(2, 0, 1).copy(), "points": points}
+        views = [(degrade(colour(crop, rng), rng), points)]
+        if self._live:
+            views.append(disturbed(*views[0], rng))
+        crops, of_views = zip(*views, strict=True)
+        return {"crop": np.stack(crops).transpose(0, 3, 1, 2).copy(), "points": np.stack(of_views)}
 
     def step(self, batch: dict[str, Tensor], progress: float, fabric: Fabric) -> dict[str, float]:
         detector: Any = self.modules["detector"]
         detector.train()
-        crops, points = batch["crop"].float() / 255, batch["points"]
+        crops, points = batch["crop"].flatten(0, 1).float() / 255, batch["points"].flatten(0, 1)
         if self._live and progress < self._coarse:
             crops, points = F.avg_pool2d(crops, 2), (points + 0.5) / 2 - 0.5
         with fabric.autocast():

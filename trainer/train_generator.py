@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from realtime.compositor import border_window
-from realtime.landmarks import CROP_SIZE, EYES, LIPS
+from realtime.landmarks import CROP_SIZE, LIPS
 from trainer.data import Pictures
 from trainer.detector import Detector
 from trainer.generator import FLOW_STRIDE, Generator, GeneratorSettings, TargetEncoder, compose, up
 from trainer.loop import cosine, optimize
 from trainer.losses import (
     PatchDiscriminator,
+    feature_matching,
     flow_error,
     gradient_difference,
     landmark_channel,
@@ -46,9 +47,10 @@ class GeneratorTraining:
     moved: float = 0.5  # on the moved photo alone, so that the flow does not leave its work to the colour
     painted: float = 0.3  # on the colour alone, so that it is ready wherever the mask wants it
     parts: float = 0.5  # on the eyes and lips alone, whose few pixels are what people look at
-    mouth: float = 1.0  # on the colour between the lips, whose few pixels would not count otherwise
+    mouth: float = 0.6  # on the colour between the lips, whose few pixels would not count otherwise
     opaque: float = 0.05  # keeps the photo's own pixels, but where lips open on what they hid
-    adversarial: float = 0.4  # eyes and mouth are few of the patches
+    adversarial: float = 0.3
+    matching: float = 0.2  # of the discriminator's features
     adversary_from: float = 1.0
     landmark: float = 0.0  # equation 4.1; more than 0 needs a detector that judges
     mouths: float = 0.0  # share of pairs in which a shut mouth opens
@@ -57,19 +59,15 @@ class GeneratorTraining:
     network: GeneratorSettings = field(default_factory=GeneratorSettings)
 
 
-def sharp_regions(pictures: Tensor, driving: Tensor) -> Tensor:
-    """The parts about the lips and about the eyes, (2B, C, 5S/16, S/2), of crops (B, C, S, S) with driving points
-    (B, 56, 2).
+def mouth_windows(pictures: Tensor, driving: Tensor) -> Tensor:
+    """The parts about the lips, (B, C, 5S/16, S/2), of crops (B, C, S, S) with driving points (B, 56, 2).
 
-    The adversary looks at them: teeth and lids differ most from any mean, which is what other losses ask for.
+    The adversary looks at them: teeth differ most from any mean, which is what other losses ask for. It is kept off
+    the eyes, where it likes a glint better than a lid that is shut.
     """
-    return torch.cat([_region(pictures, driving[:, part].mean(1)) for part in (LIPS, EYES)])
-
-
-def _region(pictures: Tensor, middle: Tensor) -> Tensor:
-    """Windows (B, C, 5S/16, S/2) about middles (B, 2) in crop pixels, inside the pictures."""
     size = pictures.shape[-1]
     height, width = size * 5 // 16, size // 2
+    middle = driving[:, LIPS].mean(1)
     corners = (middle * (size / CROP_SIZE)).int() - torch.tensor([width // 2, height // 2], device=middle.device)
     places = [(min(max(x, 0), size - width), min(max(y, 0), size - height)) for x, y in corners.tolist()]
     return torch.stack([p[:, y : y + height, x : x + width] for p, (x, y) in zip(pictures, places, strict=True)])
@@ -165,12 +163,14 @@ class GeneratorTask:
         if progress >= s.adversary_from:
             channel = landmark_channel(inputs["driving"], truth.shape[-1])
             made, real = (
-                sharp_regions(torch.cat([picture, channel], 1), batch["driving"]) for picture in (result, truth)
+                mouth_windows(torch.cat([picture, channel], 1), batch["driving"]) for picture in (result, truth)
             )
             self._train_discriminator(made.detach(), real, fabric)
+            discriminator: Any = self.modules["discriminator"]
             with fabric.autocast():
-                score = self.modules["discriminator"](made)
-            losses["adversarial"] = s.adversarial * lsgan(score.float(), real=True)
+                of_made, of_real = discriminator.features(made), discriminator.features(real)
+            losses["adversarial"] = s.adversarial * lsgan(of_made.pop().float(), real=True)
+            losses["matching"] = s.matching * feature_matching(of_made, of_real[:-1])
         optimize(fabric, self.optimizers["generator"], torch.stack(list(losses.values())).sum())
         return {name: value.item() for name, value in losses.items()}
 
