@@ -20,8 +20,9 @@ from engines.load import ENGINES
 from realtime.commandline import add_options as add_video_options
 from realtime.commandline import make_video
 from realtime.errors import InputError
-from trainer.commandline import add_export, add_train
+from trainer.commandline import add_train
 from trainer.evaluation_command import add_evaluate
+from trainer.export_command import add_export
 from web.commandline import add_batch_option, serve_live
 from web.commandline import add_options as add_live_options
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from engines.bundle import Bundle, default_bundle
 from engines.load import load_models
-from realtime.alignment import cut, similarity
+from realtime.alignment import cut, inverse, similarity, transform
 from realtime.bench import render_clip
+from realtime.landmarks import Array, five_points, heatmap_points
 from realtime.photo import load_photo, portrait_path
 
 # A shell that starts the tests in the background has Ctrl-C ignored, and what they start would inherit that.
@@ -56,6 +57,31 @@ def portrait() -> Path:
 def crop(portrait: Path) -> NDArray[np.uint8]:
     """The embedded portrait's aligned 256x256 crop."""
     return cut(load_photo(portrait), similarity(HOPPER))
+
+
+@pytest.fixture(scope="session")
+def portraits() -> dict[str, Array]:
+    """The portraits' own points, (56, 2) in their aligned crops."""
+    from tests.facemesh import FaceMeshModels
+
+    models, found = FaceMeshModels(), {}
+    for name in ("hopper", "collins"):
+        image = load_photo(portrait_path(name))
+        matrix = np.float32([[1, 0, 0], [0, 1, 0]]) * np.float32(256 / max(image.shape))
+        for _ in range(3):
+            points, confidence = heatmap_points(models.detect(cut(image, matrix)))
+            assert confidence.min() > 0.5
+            in_image = transform(points, inverse(matrix))
+            matrix = similarity(five_points(in_image))
+        found[name] = transform(in_image, matrix)
+    models.close()
+    return found
+
+
+@pytest.fixture(params=["hopper", "collins"])
+def photo(request: pytest.FixtureRequest, portraits: dict[str, Array]) -> Array:
+    """Either portrait's points."""
+    return portraits[request.param]
 
 
 @pytest.fixture(scope="session")

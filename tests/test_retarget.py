@@ -1,85 +1,18 @@
 """Retargeting of the shipped motions to the embedded portraits."""
 
-from pathlib import Path
-
-import cv2
 import numpy as np
 import pytest
 
-from realtime.alignment import cut, similarity, transform
+from realtime.alignment import similarity, transform
 from realtime.errors import InputError
-from realtime.expression import CORNERS, LOWER_LIDS, LOWER_LIP, UPPER_LIDS, UPPER_LIP, measure_eyes
-from realtime.landmarks import (
-    BROWS,
-    EYES,
-    INNER_LIPS,
-    LIPS,
-    MIRROR,
-    OUTER_LIPS,
-    PUPILS,
-    Array,
-    five_points,
-    heatmap_points,
-    pupil_distance,
-)
+from realtime.expression import CORNERS, LOWER_LIDS, UPPER_LIDS, measure_eyes
+from realtime.landmarks import BROWS, EYES, LIPS, MIRROR, PUPILS, Array, five_points, pupil_distance
 from realtime.motion import load_motion
 from realtime.pose import MEAN_FACE, REACH, YAW, fit_pose, lift, limit_pose, project, unproject
-from realtime.retarget import HOLD, RELAX, Retargeter, RetargetSettings, best_reference, parse_gains
-from tests.facemesh import FaceMeshModels
+from realtime.retarget import HOLD, RELAX, Retargeter, RetargetSettings, parse_gains
+from tests.retargeted import NEUTRAL, lid_gaps, lip_gaps, play, with_eyes
 
-PORTRAITS = Path(__file__).parents[1] / "realtime" / "portraits"
 MOTIONS = ["blinking", "gaze", "smiling", "surprise", "talking", "turning"]
-NEUTRAL = MEAN_FACE[:, :2]
-
-
-@pytest.fixture(scope="module")
-def portraits() -> dict[str, Array]:
-    """The portraits' own points, (56, 2) in their aligned crops."""
-    models, found = FaceMeshModels(), {}
-    for name in ("hopper", "collins"):
-        image = cv2.cvtColor(cv2.imread(str(PORTRAITS / f"{name}.jpg")), cv2.COLOR_BGR2RGB)
-        matrix = np.float32([[1, 0, 0], [0, 1, 0]]) * np.float32(256 / max(image.shape))
-        for _ in range(3):
-            points, confidence = heatmap_points(models.detect(cut(image, matrix)))
-            assert confidence.min() > 0.5
-            in_image = transform(points, cv2.invertAffineTransform(matrix))
-            matrix = similarity(five_points(in_image))
-        found[name] = transform(in_image, matrix)
-    models.close()
-    return found
-
-
-@pytest.fixture(params=["hopper", "collins"])
-def photo(request: pytest.FixtureRequest, portraits: dict[str, Array]) -> Array:
-    return portraits[request.param]
-
-
-def play(track: Array, photo: Array, rate: float = 25.0, **settings: object) -> Array:
-    retargeter = Retargeter(photo, RetargetSettings(**settings))
-    return np.array([retargeter.drive(points, index / rate) for index, points in enumerate(track)])
-
-
-def lid_gaps(points: Array) -> Array:
-    """(2, 3) in eye widths, across the line from corner to corner."""
-    eyes = measure_eyes(points)
-    gaps = ((points[LOWER_LIDS] - points[UPPER_LIDS]) * eyes.down[:, None]).sum(-1)
-    return gaps / eyes.width[:, None]
-
-
-def lip_gaps(points: Array) -> Array:
-    """(3,) pixels along the perpendicular of the line from corner to corner."""
-    across = points[40] - points[34]
-    down = np.array([-across[1], across[0]]) / np.hypot(*across)
-    return (points[LOWER_LIP] - points[UPPER_LIP]) @ down
-
-
-def with_eyes(photo: Array, openness: float) -> Array:
-    """The photo with its eyes opened to a gap of so many eye widths."""
-    changed, eyes = photo.copy(), measure_eyes(photo)
-    for eye, lids in enumerate(np.concatenate([UPPER_LIDS, LOWER_LIDS], 1)):
-        height = (photo[lids] - eyes.middle[eye]) @ eyes.down[eye]
-        changed[lids] += np.outer(height, eyes.down[eye]) * (openness / eyes.openness[eye] - 1)
-    return changed
 
 
 @pytest.mark.parametrize("openness", [None, 0.15, 0.40])
@@ -244,24 +177,6 @@ def test_a_mirrored_source_drives_a_mirrored_photo(motion: str, photo: Array) ->
     assert np.abs(mirrored(play(track, photo)) - play(mirrored(track), mirrored(photo))).max() < 0.1
 
 
-def test_calibrate_makes_the_next_moment_neutral(photo: Array) -> None:
-    smile = load_motion("smiling").points[35]
-    retargeter = Retargeter(photo)
-    retargeter.drive(NEUTRAL, 0.0)
-    for step in range(1, 20):
-        smiling = retargeter.drive(smile, step / 25)
-    assert np.abs(smiling - photo).max() > 8
-    retargeter.calibrate()
-    eased = np.array([retargeter.drive(smile, 0.8 + step / 25) for step in range(12)])
-    assert np.abs(eased[0] - smiling).max() < 0.05  # no jump
-    assert np.abs(np.diff(eased, axis=0)).max() < 8
-    assert np.abs(eased[-1] - photo).max() < 0.15
-    retargeter.calibrate(NEUTRAL)
-    for step in range(12):
-        again = retargeter.drive(smile, 1.5 + step / 25)
-    assert np.abs(again - smiling).max() < 0.5
-
-
 def test_a_lost_face_is_held_then_relaxes_and_rejoins_without_a_jump(photo: Array) -> None:
     smile = load_motion("smiling").points[35]
     retargeter = Retargeter(photo)
@@ -279,92 +194,6 @@ def test_a_lost_face_is_held_then_relaxes_and_rejoins_without_a_jump(photo: Arra
     assert np.abs(back[0] - photo).max() < 0.05
     assert np.abs(back[-1] - last).max() < 0.5
     assert np.abs(np.diff(back, axis=0)).max() < 12
-
-
-def test_best_reference(portraits: dict[str, Array]) -> None:
-    track = load_motion("smiling").points
-    assert best_reference(track, portraits["hopper"]) not in range(20, 62)  # lips closed
-    assert best_reference(track, portraits["collins"]) in range(18, 70)  # a smile
-    elsewhere = track * 3 + 100
-    assert best_reference(elsewhere, portraits["collins"]) == best_reference(track, portraits["collins"])
-
-
-def test_the_best_reference_is_taken_live(portraits: dict[str, Array]) -> None:
-    smile = portraits["collins"]
-    track = np.concatenate([load_motion("smiling").points, load_motion("smiling").points])
-    first, best = play(track, smile), play(track, smile, reference="best")
-    assert np.abs(np.diff(best, axis=0)).max() < 12
-    smiling = 72 + 35
-    gap = [lip_gaps(points).mean() for points in (smile, best[smiling], first[smiling])]
-    assert abs(gap[1] - gap[0]) < 0.5 * (gap[2] - gap[0])
-
-
-def test_a_neutral_caught_in_a_blink_heals(photo: Array) -> None:
-    track = load_motion("blinking").points
-    shut = int(np.argmin([measure_eyes(points).openness.mean() for points in track]))
-    driven = play(track[shut : shut + 20], photo)
-    assert lid_gaps(driven[-1]).mean() == pytest.approx(lid_gaps(photo).mean(), rel=0.2)
-
-
-def talking_open(gap: float) -> Array:
-    """The neutral face with its lips parted by `gap` pixels."""
-    face = NEUTRAL.copy()
-    face[[*OUTER_LIPS[7:12], *INNER_LIPS[5:8]], 1] += gap
-    return face
-
-
-def test_a_blink_in_the_neutral_does_not_cost_it_its_mouth(portraits: dict[str, Array]) -> None:
-    """Eyes that open while the mouth is open: the mouth was shut in the neutral, and still is neutral then."""
-    photo = portraits["hopper"]
-    asleep, awake = with_eyes(NEUTRAL, 0.08), talking_open(12)
-    driven = play(np.stack([asleep] * 3 + [awake] * 25), photo)
-    assert lid_gaps(driven[-1]).mean() == pytest.approx(lid_gaps(photo).mean(), rel=0.2)
-    opened = lip_gaps(awake).mean() - lip_gaps(asleep).mean()
-    assert lip_gaps(driven[-1]).mean() - lip_gaps(photo).mean() == pytest.approx(opened, rel=0.15)
-
-
-def test_a_blink_in_the_neutral_is_healed_for_the_next_photo_too(portraits: dict[str, Array]) -> None:
-    retargeter = Retargeter(portraits["hopper"])
-    for step, points in enumerate([with_eyes(NEUTRAL, 0.08)] * 3 + [NEUTRAL] * 25):
-        retargeter.drive(points, step / 25)
-    retargeter.set_photo(portraits["collins"])
-    for step in range(12):
-        driven = retargeter.drive(NEUTRAL, 2 + step / 25)
-    assert lid_gaps(driven).mean() == pytest.approx(lid_gaps(portraits["collins"]).mean(), rel=0.2)
-
-
-def test_a_neutral_caught_with_an_open_mouth_heals(portraits: dict[str, Array]) -> None:
-    """Once the source's lips were seen shut, they are where the photo's shut lips are, and open from there."""
-    photo = portraits["hopper"]
-    open_wide, shut = talking_open(12), talking_open(0)
-    driven = play(np.stack([open_wide] * 3 + [shut] * 25 + [open_wide] * 3), photo, smoothing=0)
-    own, opened = lip_gaps(photo).mean(), lip_gaps(open_wide).mean() - lip_gaps(shut).mean()
-    assert lip_gaps(driven[2]).mean() == pytest.approx(own, abs=0.3)
-    assert driven[27][LIPS] == pytest.approx(photo[LIPS], abs=2.5)
-    assert np.abs(fit_pose(driven[27], lift(photo))[:4]).max() < 0.03
-    assert opened - 3 < lip_gaps(driven[30]).mean() - own < opened + 0.5
-
-
-def test_the_next_photo_knows_the_closed_mouth_too(portraits: dict[str, Array]) -> None:
-    photo = portraits["hopper"]
-    retargeter = Retargeter(photo, RetargetSettings(smoothing=0))
-    for step, points in enumerate([talking_open(12)] * 3 + [talking_open(0)] * 25):
-        retargeter.drive(points, step / 25)
-    before = retargeter.drive(talking_open(12), 28 / 25)
-    retargeter.set_photo(photo)
-    after = retargeter.drive(talking_open(12), 29 / 25)
-    assert lip_gaps(after) == pytest.approx(lip_gaps(before), abs=0.5)
-
-
-def test_one_bad_frame_and_lips_ajar_are_no_closed_mouth(portraits: dict[str, Array]) -> None:
-    photo = portraits["hopper"]
-    talk = talking_open(12)
-    driven = play(np.stack([talk] * 10 + [talking_open(0)] + [talk] * 20), photo, smoothing=0)
-    assert np.abs(lip_gaps(driven[-1]) - lip_gaps(driven[0])).max() < 3
-    ajar = play(
-        np.stack([talking_open(1.5)] * 3 + [talking_open(0)] * 30 + [talking_open(1.5)] * 5), photo, smoothing=0
-    )
-    assert lip_gaps(ajar[-1]) == pytest.approx(lip_gaps(ajar[0]), abs=0.1)
 
 
 def test_photo_and_settings_change_on_the_way(portraits: dict[str, Array]) -> None:
