@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime.alignment import inverse, similarity, transform
+from realtime.alignment import inverse, scale_of, similarity, transform
 from realtime.landmarks import (
     CROP_SIZE,
     INNER_LIPS,
@@ -83,14 +83,15 @@ def silhouette(outline: Array, inner: Array, moved: Array, moved_inner: Array) -
     """An outline (N, 2) that has moved (N, 2), pushed outwards to where it still goes around the head's other points,
     `inner` (M, 2), which have moved to `moved_inner`: those of a cheek that turns away are gone behind the horizon, and
     what is seen beside the head then is not drawn in after them."""
-    roll = similarity(inner, moved_inner)[:, :2]
+    way = similarity(inner, moved_inner)
+    scale = scale_of(way)
     tangent = np.roll(outline, -1, 0) - np.roll(outline, 1, 0)
     normal = np.column_stack([tangent[:, 1], -tangent[:, 0]])  # outwards, for points that run clockwise
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    turned = normal @ roll.T / np.linalg.norm(roll[0])
+    turned = normal @ way[:, :2].T / scale
     around = (outline * normal).sum(1) - (inner @ normal.T).max(0)
     kept = np.minimum(around, AROUND * around)  # where a head is not convex, the outline is not around it all
-    short = (moved_inner @ turned.T).max(0) + kept - (moved * turned).sum(1)
+    short = (moved_inner @ turned.T).max(0) + scale * kept - (moved * turned).sum(1)
     pushed: Array = moved + np.maximum(short, 0)[:, None] * turned
     return pushed
 

@@ -111,10 +111,11 @@ def test_a_head_that_turns_away_tears_nothing_off_at_its_far_side(own: float, ya
 def test_an_outline_is_pushed_out_only_where_the_head_came_beyond_it() -> None:
     angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     circle = np.column_stack([np.sin(angle), -np.cos(angle)]).astype(np.float32)  # clockwise in a picture
-    turn = similarity(np.float32([[0, 0], [1, 0]]), np.float32([[5, 3], [5.9, 3.4]]))
     outline, inner = 100 * circle, 80 * circle
-    rolled = transform(outline, turn), transform(inner, turn)
-    np.testing.assert_allclose(silhouette(outline, inner, *rolled), rolled[0], atol=1e-3)
+    for size in (0.3, 1.0, 2.0):
+        turn = similarity(np.float32([[0, 0], [1, 0]]), np.float32([[5, 3], [5 + 0.9 * size, 3 + 0.4 * size]]))
+        rolled = transform(outline, turn), transform(inner, turn)
+        np.testing.assert_allclose(silhouette(outline, inner, *rolled), rolled[0], atol=1e-3)
     moved = outline.copy()
     moved[3] -= [60, 0]  # a cheek that turned away
     pushed = silhouette(outline, inner, moved, inner)

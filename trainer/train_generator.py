@@ -50,7 +50,7 @@ class GeneratorTraining:
     mouth: float = 0.6  # on the colour between the lips, whose few pixels would not count otherwise
     opaque: float = 0.05  # keeps the photo's own pixels, but where lips open on what they hid
     adversarial: float = 0.3
-    matching: float = 0.2  # of the discriminator's features
+    matching: float = 0.8  # of the discriminator's features
     adversary_from: float = 1.0
     landmark: float = 0.0  # equation 4.1; more than 0 needs a detector that judges
     mouths: float = 0.0  # share of pairs in which a shut mouth opens
