@@ -31,7 +31,7 @@ OPEN = 6.0  # crop pixels between the lips, more than the photo's, from which on
 # Triangles below this share of their area in the photo fold under their neighbours, or are turned away: a head that
 # turns, lids that meet.
 HIDDEN = 0.2
-# Of its distance from the head's other points, what an outline keeps at least where a head turns away.
+# The least share of its distance from the head's other points that an outline keeps where the head turns away.
 AROUND = 0.5
 MARGIN = 64  # crop pixels beyond the crop at which nothing moves
 WIDE_SIZE = PRIOR_SIZE + 2 * MARGIN * PRIOR_SIZE // CROP_SIZE  # cells along a side of the prior with the margin
@@ -80,13 +80,17 @@ def head_points(driving: Array, target: Array) -> tuple[Array, Array]:
 
 
 def silhouette(outline: Array, inner: Array, moved: Array, moved_inner: Array) -> Array:
-    """An outline (N, 2) that has moved (N, 2), pushed outwards to where it still goes around the head's other points,
-    `inner` (M, 2), which have moved to `moved_inner`: those of a cheek that turns away are gone behind the horizon, and
-    what is seen beside the head then is not drawn in after them."""
+    """What is seen as a head's outline when the head has moved: `moved`, pushed outwards to where it still goes around
+    the head's other points, (N, 2) in crop pixels.
+
+    outline: (N, 2), clockwise in the picture, which has moved to `moved`; inner: the other points (M, 2), which have
+    moved to `moved_inner`. An outline's points are points of the skin: those of a side that turns away go behind the
+    face, and would draw in what is seen beside it.
+    """
     way = similarity(inner, moved_inner)
     scale = scale_of(way)
     tangent = np.roll(outline, -1, 0) - np.roll(outline, 1, 0)
-    normal = np.column_stack([tangent[:, 1], -tangent[:, 0]])  # outwards, for points that run clockwise
+    normal = np.column_stack([tangent[:, 1], -tangent[:, 0]])  # outwards
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     turned = normal @ way[:, :2].T / scale
     around = (outline * normal).sum(1) - (inner @ normal.T).max(0)

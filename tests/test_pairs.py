@@ -10,7 +10,18 @@ from realtime.pose import MEAN_FACE, YAW, fit_pose, lift
 from tests.drawn import write_drawn
 from trainer.data import Pictures
 from trainer.generator import compose
-from trainer.mesh import ABOVE_LIDS, IRISES, LOWER_LIDS, UPPER_INNER_LIP, UPPER_LIDS, close_lids, rigid_fit, turn
+from trainer.mesh import (
+    ABOVE_LIDS,
+    INSIDE_OVAL,
+    IRISES,
+    LOWER_LIDS,
+    OVAL,
+    UPPER_INNER_LIP,
+    UPPER_LIDS,
+    close_lids,
+    rigid_fit,
+    turn,
+)
 from trainer.metrics import eye_opening, mouth_opening
 from trainer.pairs import Pairs, augmented, mouth_interior
 from trainer.prepare import MARGIN
@@ -120,6 +131,20 @@ def test_triangles_cover_the_picture_and_invert(pairs: Pairs, pictures: Pictures
     assert np.median(np.linalg.norm(returned - home, axis=-1)[inside]) < 0.3
     rims = set(IRISES[:, 1:].ravel())  # reach under the lids, and are left out
     assert set(np.unique(surface.triangles)) == set(range(len(still))) - rims
+
+
+def test_a_mesh_that_turns_away_keeps_its_outline_around_it(pairs: Pairs, pictures: Pictures) -> None:
+    mesh = pictures.mesh[0] - np.float32([MARGIN, MARGIN, 0])
+    np.testing.assert_allclose(pairs.surface.extend(mesh, mesh)[:478], mesh, atol=1e-3)
+    for yaw in (-0.5, 0.5):
+        turned = (mesh @ turn(yaw, 0, 0).T).astype(np.float32)
+        hull = cv2.convexHull(turned[INSIDE_OVAL, :2])
+        behind = [
+            max(cv2.pointPolygonTest(hull, point.tolist(), True) for point in points[OVAL, :2])
+            for points in (turned, pairs.surface.extend(turned, mesh))
+        ]
+        assert behind[0] > 10, "pixels that the outline goes behind the face"
+        assert behind[1] < 2
 
 
 def test_rigid_fit_undoes_a_turn(pictures: Pictures) -> None:

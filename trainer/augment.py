@@ -150,8 +150,8 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def disturbed(image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A 256x256 crop and its points (56, 2) as the next frame may show the same face: moved by a part of a pixel,
-    enlarged by a hundredth, with faint noise, compressed otherwise."""
+    """A 256x256 crop and its points (56, 2) as the next frame may show the same face: half of the time moved by about a
+    pixel and scaled by half a percent; with faint noise, and sometimes compressed again."""
     scale, shift = np.exp(rng.normal(0, 0.005)), rng.normal(0, 0.7, 2)
     matrix = np.column_stack([scale * np.eye(2), MIDDLE * (1 - scale) + shift]).astype(np.float32)
     if rng.random() < 0.5:

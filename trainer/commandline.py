@@ -121,7 +121,11 @@ def _add_loop_options(parser: argparse.ArgumentParser, rates: str) -> None:
     )
     parser.add_argument("--minutes", default=15.0, type=float, help="of training, over all resumed parts (%(default)s)")
     parser.add_argument("--steps", default=0, type=int, help="optimizer steps in place of minutes")
-    parser.add_argument("--batch", type=int, help="samples per step and device (16; fpn: 1)")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        help="samples per step and device (16; fpn: 1); the detector's preset live sees each in two views",
+    )
     parser.add_argument("--learning-rate", type=float, help=f"at its highest ({rates})")
     parser.add_argument("--seed", default=0, type=int, help="of weights and samples (%(default)s)")
     parser.add_argument(

@@ -69,18 +69,18 @@ class PatchDiscriminator(nn.Module):
         return self.layers(pictures)
 
     def features(self, pictures: Tensor) -> list[Tensor]:
-        """What each convolution makes of the pictures; the last are the scores."""
+        """The activations after each convolution, (B, C, H, W) each, and last the scores."""
         found = []
         for layer in self.layers:
             pictures = layer(pictures)
-            if not isinstance(layer, nn.Conv2d | nn.InstanceNorm2d):
+            if isinstance(layer, nn.LeakyReLU):
                 found.append(pictures)
         return [*found, pictures]
 
 
 def feature_matching(made: list[Tensor], real: list[Tensor]) -> Tensor:
     """Mean absolute difference of a discriminator's features, the mean over its layers (Wang et al. 2018, eq. 4)."""
-    return torch.stack([(a - b.detach()).abs().mean() for a, b in zip(made, real, strict=True)]).mean()
+    return torch.stack([(a.float() - b.float()).abs().mean() for a, b in zip(made, real, strict=True)]).mean()
 
 
 def landmark_weight(heatmaps: Tensor, size: int) -> Tensor:

@@ -56,7 +56,8 @@ class Surface:
 
     @cached_property
     def on_face(self) -> np.ndarray:
-        """(T,) whether a triangle lies on the face itself, where the mesh is measured and not extrapolated."""
+        """(T,) whether a triangle lies on the face itself, where the mesh is measured and not extrapolated, but for
+        outlines that `extend` pushed."""
         return (self.triangles < 478).all(1)
 
     @cached_property
@@ -71,10 +72,11 @@ class Surface:
     def extend(self, mesh: np.ndarray, rest: np.ndarray) -> np.ndarray:
         """A mesh (478, 3) with rings and border: the rings follow the outline's way from `rest`; the border stays.
 
-        The outline is what is seen as such: a side that turns away does not draw in what is beside it.
+        With rings, the outline is what is seen as such: a side that turns away does not draw in what is beside it.
         """
         mesh = mesh.copy()
-        mesh[OVAL, :2] = silhouette(rest[OVAL, :2], rest[INSIDE_OVAL, :2], mesh[OVAL, :2], mesh[INSIDE_OVAL, :2])
+        if self.rings:
+            mesh[OVAL, :2] = silhouette(rest[OVAL, :2], rest[INSIDE_OVAL, :2], mesh[OVAL, :2], mesh[INSIDE_OVAL, :2])
         outline, still = mesh[OVAL], rest[OVAL]
         centre = still.mean(0)
         rings, size, margin = [], CROP_SIZE, self.margin

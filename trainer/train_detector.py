@@ -29,7 +29,7 @@ REANIMATED = 0.3  # of the samples of stills are warped: to closing eyes, to gap
 # pupil distance. The wider a mouth is open, the rarer it is, and the more often it is drawn.
 SHUT, OPEN = 6.0, 12.0
 MISSED = 8.0  # % of the pupil distance, a face's mean error beyond which it is not this face that was found
-TREMBLING = 2.0  # weight of what points move by where a face does not
+TREMBLING = 2.0  # weight of what points move by where the face does not
 COARSE = 0.2  # of the budget is spent on half-size crops, where a sample costs a quarter
 
 
@@ -73,14 +73,15 @@ def coordinate_losses(predicted: Tensor, points: Tensor, stride: int) -> dict[st
     which are what eyes and mouths say, and a net that doubts puts both rims half-way; and of the errors of one view of
     a face from those of the next, where views 2i and 2i + 1 of (2N, 56, S, S) show the same face."""
     found, centre = decoded_near(predicted, points, stride), (points + 0.5) / stride - 0.5
+    error = found - centre
     inside = ((centre > 0) & (centre < predicted.shape[-1] - 1)).all(-1)
     distance = F.smooth_l1_loss(found, centre, beta=0.1, reduction="none").sum(-1)
     gaps = F.smooth_l1_loss(_gaps(found), _gaps(centre), beta=0.1, reduction="none").sum(-1)
-    trembling = ((found - centre)[::2] - (found - centre)[1::2]).abs().sum(-1)
+    trembling = (error[::2] - error[1::2]).abs().sum(-1)
     return {
         "coordinates": (distance * inside).mean(),
         "gaps": (gaps * inside[:, UPPER] * inside[:, LOWER]).mean(),
-        "trembling": TREMBLING * (trembling * inside[::2] * inside[1::2]).mean(),
+        "trembling": (trembling * inside[::2] * inside[1::2]).mean(),
     }
 
 
@@ -90,10 +91,10 @@ def _gaps(points: Tensor) -> Tensor:
 
 def _live_loss(logits: Tensor, points: Tensor, settings: DetectorSettings) -> dict[str, Tensor]:
     predicted, truth = torch.sigmoid(logits), gaussians(points, settings, logits.shape[-1] * settings.stride)
-    return {
-        "iou": iou_loss(predicted, truth),
-        "entropy": F.binary_cross_entropy_with_logits(logits, truth) * 20,
-    } | coordinate_losses(predicted, points, settings.stride)
+    losses = coordinate_losses(predicted, points, settings.stride)
+    losses["trembling"] *= TREMBLING
+    entropy = F.binary_cross_entropy_with_logits(logits, truth) * 20
+    return {"iou": iou_loss(predicted, truth), "entropy": entropy} | losses
 
 
 def _iou_loss(logits: Tensor, points: Tensor, settings: DetectorSettings) -> dict[str, Tensor]:

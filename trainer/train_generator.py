@@ -168,9 +168,11 @@ class GeneratorTask:
             self._train_discriminator(made.detach(), real, fabric)
             discriminator: Any = self.modules["discriminator"]
             with fabric.autocast():
-                of_made, of_real = discriminator.features(made), discriminator.features(real)
-            losses["adversarial"] = s.adversarial * lsgan(of_made.pop().float(), real=True)
-            losses["matching"] = s.matching * feature_matching(of_made, of_real[:-1])
+                *of_made, score = discriminator.features(made)
+                with torch.no_grad():
+                    *of_real, _ = discriminator.features(real)
+            losses["adversarial"] = s.adversarial * lsgan(score.float(), real=True)
+            losses["matching"] = s.matching * feature_matching(of_made, of_real)
         optimize(fabric, self.optimizers["generator"], torch.stack(list(losses.values())).sum())
         return {name: value.item() for name, value in losses.items()}
 
