@@ -48,8 +48,8 @@ class GeneratorTraining:
     painted: float = 0.3  # on the colour alone, so that it is ready wherever the mask wants it
     parts: float = 0.5  # on the eyes and lips alone, whose few pixels are what people look at
     mouth: float = 0.6  # on the colour between the lips, whose few pixels would not count otherwise
-    opaque: float = 0.05  # keeps the photo's own pixels, but where lips open on what they hid
-    adversarial: float = 0.3
+    opaque: float = 0.25  # keeps the photo's own pixels, but where lips open on what they hid
+    adversarial: float = 0.2
     matching: float = 0.8  # of the discriminator's features
     adversary_from: float = 1.0
     landmark: float = 0.0  # equation 4.1; more than 0 needs a detector that judges
