@@ -9,6 +9,7 @@ from realtime.compositor import border_window
 from realtime.pose import MEAN_FACE, YAW, fit_pose, lift
 from tests.drawn import write_drawn
 from trainer.data import Pictures
+from trainer.detector import LIVE
 from trainer.generator import compose
 from trainer.mesh import (
     ABOVE_LIDS,
@@ -25,6 +26,7 @@ from trainer.mesh import (
 from trainer.metrics import eye_opening, mouth_opening
 from trainer.pairs import Pairs, augmented, mouth_interior
 from trainer.prepare import MARGIN
+from trainer.train_detector import DetectorTask
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +226,13 @@ def test_the_inside_of_the_mouth_lies_between_the_lips() -> None:
     assert points[46, 0] / 2 - 1 <= columns.min()
     assert columns.max() <= points[50, 0] / 2 + 1
     assert inside.sum() > 60
+
+
+def test_two_views_of_a_face_lie_side_by_side(pictures: Pictures) -> None:
+    task = DetectorTask(pictures, LIVE, 1e-3)
+    samples = [task.sample(np.random.default_rng(number)) for number in range(3)]
+    crops, points = (np.concatenate([sample[name] for sample in samples]) for name in ("crop", "points"))
+    assert crops.shape == (6, 3, 256, 256)
+    assert np.abs(points[::2] - points[1::2]).max() < 5
+    assert np.abs(crops[::2].astype(int) - crops[1::2]).mean() < 12
+    assert np.abs(points[1:-1:2] - points[2::2]).max() > 5, "the next face is another one"

@@ -340,16 +340,6 @@ def test_the_thesis_s_generator_needs_a_judge(data: Path, tmp_path: Path, capsys
     assert "--generator fpn needs --judge" in capsys.readouterr().err
 
 
-def test_two_views_of_a_face_lie_side_by_side(pictures: Pictures) -> None:
-    task = DetectorTask(pictures, TINY_DETECTOR, 1e-3)
-    samples = [task.sample(np.random.default_rng(number)) for number in range(3)]
-    crops, points = (np.concatenate([sample[name] for sample in samples]) for name in ("crop", "points"))
-    assert crops.shape == (6, 3, 256, 256)
-    assert np.abs(points[::2] - points[1::2]).max() < 5
-    assert np.abs(crops[::2].astype(int) - crops[1::2]).mean() < 12
-    assert np.abs(points[1:-1:2] - points[2::2]).max() > 5, "the next face is another one"
-
-
 @pytest.mark.parametrize("loss", ["iou", "mse"])
 def test_the_thesis_s_losses_and_schedule_train_the_detector(loss: str, pictures: Pictures, fabric: Fabric) -> None:
     task = DetectorTask(pictures, replace(TINY_DETECTOR, loss=loss), 1e-4)

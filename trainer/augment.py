@@ -143,7 +143,7 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         )
     codec = rng.random()
     if codec < 0.3:
-        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])[1], 1)
+        image = jpeg(image, int(rng.integers(25, 90)))
     elif codec < 0.5:
         image = filmed(image, int(rng.integers(24, 40)))
     return image
@@ -160,8 +160,13 @@ def disturbed(image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -
     noise = rng.normal(0, rng.uniform(0.5, 4), image.shape)
     image = np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
     if rng.random() < 0.4:
-        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 95))])[1], 1)
+        image = jpeg(image, int(rng.integers(60, 95)))
     return image, points
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """A uint8 picture as JPEG shows it at a quality of 0 to 100."""
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
 
 
 def filmed(image: np.ndarray, loss: int) -> np.ndarray:
