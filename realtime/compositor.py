@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realtime.alignment import inverse, scale_of, transform
+from realtime.head import MARGIN
 from realtime.landmarks import CROP_SIZE, Array
-from realtime.prior import MARGIN, WIDE_SIZE
+from realtime.prior import WIDE_SIZE
 
 Image = NDArray[np.uint8]
 

@@ -1,14 +1,20 @@
-"""Finding the face and following it: MediaPipe finds it, the U-Net's own points carry it from frame to frame."""
+"""Finding the face and following it: MediaPipe finds it, the U-Net's own points carry it from frame to frame.
+
+What else MediaPipe sees of a picture, a face's 478 points and where there is a person, serves photos and training.
+"""
 
 import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from mediapipe.python.solutions.face_detection import FaceDetection
+from mediapipe.python.solutions.face_mesh import FaceMesh
+from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
 from numpy.typing import NDArray
 
 from realtime.alignment import TEMPLATE, cut, inverse, similarity, transform
@@ -107,6 +113,57 @@ class FaceFinder:
     def close(self) -> None:
         for model in self._models:
             model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class MeshFinder:
+    """MediaPipe FaceMesh with attention (the release that carries its models): pictures -> 478 points."""
+
+    def __init__(self, video: bool) -> None:
+        self._video = video
+
+    @cached_property
+    def _mesh(self) -> Any:
+        return FaceMesh(static_image_mode=not self._video, max_num_faces=1, refine_landmarks=True)
+
+    def __call__(self, image: Image) -> Array | None:
+        """The points (478, 3) of the face in an RGB uint8 image, in its pixels, depth too; None without one."""
+        found = self._mesh.process(image).multi_face_landmarks
+        if not found:
+            return None
+        height, width = image.shape[:2]
+        points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float32)
+        return points * np.array([width, height, width], np.float32) - np.array([0.5, 0.5, 0], np.float32)
+
+    def close(self) -> None:
+        if "_mesh" in self.__dict__:
+            self._mesh.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class PersonFinder:
+    """MediaPipe's selfie segmentation: where a picture shows a person."""
+
+    def __init__(self) -> None:
+        self._model = SelfieSegmentation(model_selection=0)
+
+    def __call__(self, image: Image) -> Array:
+        """The share of each pixel of an RGB uint8 image that is person, (H, W) float32 in [0, 1]."""
+        mask: Array = self._model.process(image).segmentation_mask
+        return mask
+
+    def close(self) -> None:
+        self._model.close()
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ import numpy as np
 from realtime.annotation import find_face
 from realtime.errors import InputError
 from realtime.faces import FaceFinder
+from realtime.head import see_head
 from realtime.landmarks import Array, heatmap_points, render_heatmaps
 from realtime.photo import load_photo, portrait_names
 from realtime.prior import driving_prior
@@ -56,11 +57,11 @@ def difference(models: Models, reference: Models, faces: list[Face]) -> dict[str
         worst[name] = max(worst[name], scale * float(np.abs(ours - theirs).max()))
 
     for crop, points, poses in faces:
-        theirs = reference.detect(crop).copy()
+        head, theirs = see_head(crop, points), reference.detect(crop).copy()
         note("landmarks", heatmap_points(models.detect(crop).copy())[0], heatmap_points(theirs)[0])
         features = [one.encode_target(crop, theirs) for one in (models, reference)]
         for pose in poses:
-            inputs = render_heatmaps(pose), driving_prior(pose, points)
+            inputs = render_heatmaps(pose), driving_prior(pose, head)
             made = [array.copy() for array in models.generate(*inputs, features[0])]
             right = reference.generate(*inputs, features[1])
             for name, ours, true, scale in zip(("flow", "mask", "colour"), made, right, (1, 1, GREY), strict=True):

@@ -6,13 +6,12 @@ which no smooth interpolation of points can say. The generator refines it.
 """
 
 from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime.alignment import inverse, scale_of, similarity, transform
+from realtime.head import MARGIN, Head, make_head
 from realtime.landmarks import (
     CROP_SIZE,
     INNER_LIPS,
@@ -22,7 +21,6 @@ from realtime.landmarks import (
     RIGHT_EYE,
     RIGHT_PUPIL,
     Array,
-    five_points,
 )
 from realtime.pose import MEAN_FACE
 
@@ -31,89 +29,13 @@ OPEN = 6.0  # crop pixels between the lips, more than the photo's, from which on
 # Triangles below this share of their area in the photo fold under their neighbours, or are turned away: a head that
 # turns, lids that meet.
 HIDDEN = 0.2
-# The least share of its distance from the head's other points that an outline keeps where the head turns away.
-AROUND = 0.5
-MARGIN = 64  # crop pixels beyond the crop at which nothing moves
 WIDE_SIZE = PRIOR_SIZE + 2 * MARGIN * PRIOR_SIZE // CROP_SIZE  # cells along a side of the prior with the margin
 _INSIDE = slice((WIDE_SIZE - PRIOR_SIZE) // 2, (WIDE_SIZE + PRIOR_SIZE) // 2)
 CROP_CELLS = (slice(None), _INSIDE, _INSIDE)  # the crop's part of a wide prior
-# Rings around the head: how far out, times the outline's distance from its middle, and how much they follow it, hair
-# and ears first, then neck and shoulders.
-RINGS = ((1.12, 1.0, 0.7), (1.35, 1.0, 0.5), (1.8, 0.7, 0.5))
 _NOSE_TIP = np.array([127.5, 150.0])  # of a face in its crop
-OUTLINE_COUNT = 18  # points around the head
-_MIDDLE = (CROP_SIZE - 1) / 2
 _LOWER_LIP = np.r_[OUTER_LIPS[7:12], INNER_LIPS[5:8]]
 _SIDE = np.linspace(-MARGIN, CROP_SIZE - 1 + MARGIN, 5)
 _BORDER = np.array([(x, y) for x in _SIDE for y in _SIDE if {x, y} & {_SIDE[0], _SIDE[-1]}])
-
-
-@cache
-def ring_follow(above: float, below: float, count: int) -> Array:
-    """How much each of a ring's points, clockwise from the forehead, follows the outline: (count, 1) float32."""
-    low = np.clip(-np.cos(np.linspace(0, 2 * np.pi, count, endpoint=False)), 0, 1)
-    share: Array = ((1 - low) * above + low * below).astype(np.float32)
-    return share[:, None]
-
-
-@cache
-def _head_maps() -> tuple[Array, Array]:
-    """Linear maps from 56 points to those of `head_points`, and from their displacement to theirs (trainer/head.py)."""
-    with np.load(Path(__file__).parent / "head.npz") as maps:
-        return maps["own"], maps["shift"]
-
-
-def head_points(driving: Array, target: Array) -> tuple[Array, Array]:
-    """Points (H, 2) of the target's head that no landmark marks, and their displacement, in crop pixels: its outline,
-    OUTLINE_COUNT points clockwise from the forehead, then the middle line from forehead to chin, then left
-    and right side, nostrils, cheeks, temples and jaw (trainer/head.py).
-
-    Both are regressed from the landmarks, in the target's own upright frame.
-    """
-    of_points, of_change = _head_maps()
-    upright = similarity(five_points(target))
-    points = transform(target, upright)
-    change = transform(driving, upright) - points
-    own = (np.append(points - _MIDDLE, np.float32(1)) @ of_points).reshape(-1, 2) + _MIDDLE
-    back = inverse(upright)
-    return transform(own, back), (change.ravel() @ of_change).reshape(-1, 2) @ back[:, :2].T
-
-
-def silhouette(outline: Array, inner: Array, moved: Array, moved_inner: Array) -> Array:
-    """What is seen as a head's outline when the head has moved: `moved`, pushed outwards to where it still goes around
-    the head's other points, (N, 2) in crop pixels.
-
-    outline: (N, 2), clockwise in the picture, which has moved to `moved`; inner: the other points (M, 2), which have
-    moved to `moved_inner`. An outline's points are points of the skin: those of a side that turns away go behind the
-    face, and would draw in what is seen beside it.
-    """
-    way = similarity(inner, moved_inner)
-    scale = scale_of(way)
-    tangent = np.roll(outline, -1, 0) - np.roll(outline, 1, 0)
-    normal = np.column_stack([tangent[:, 1], -tangent[:, 0]])  # outwards
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    turned = normal @ way[:, :2].T / scale
-    around = (outline * normal).sum(1) - (inner @ normal.T).max(0)
-    kept = np.minimum(around, AROUND * around)  # where a head is not convex, the outline is not around it all
-    short = (moved_inner @ turned.T).max(0) + scale * kept - (moved * turned).sum(1)
-    pushed: Array = moved + np.maximum(short, 0)[:, None] * turned
-    return pushed
-
-
-def _vertices(driving: Array, target: Array) -> tuple[Array, Array]:
-    """Landmarks, head, rings and border, (N, 2), of the driven and of the target's own shape, in crop pixels."""
-    own, shift = head_points(driving, target)
-    outline, inner = own[:OUTLINE_COUNT], np.vstack([target, own[OUTLINE_COUNT:]])
-    head = own + shift
-    head[:OUTLINE_COUNT] = silhouette(outline, inner, head[:OUTLINE_COUNT], np.vstack([driving, head[OUTLINE_COUNT:]]))
-    shift = head - own
-    middle = outline.mean(0)
-    low, high = -MARGIN, CROP_SIZE - 1 + MARGIN
-    rings = [np.clip(middle + reach * (outline - middle), low + 8, high - 8) for reach, _, _ in RINGS]
-    follow = [ring_follow(above, below, OUTLINE_COUNT) for _, above, below in RINGS]
-    moved = [ring + share * shift[:OUTLINE_COUNT] for ring, share in zip(rings, follow, strict=True)]
-    here, there = np.vstack([driving, head, *moved, _BORDER]), np.vstack([target, own, *rings, _BORDER])
-    return here.astype(np.float32), there.astype(np.float32)
 
 
 @cache
@@ -122,7 +44,7 @@ def _triangles() -> NDArray[np.intp]:
     come first, then what is farther back: the farther from the middle of the face."""
     mean = MEAN_FACE[:, :2].astype(np.float32)
     mean[_LOWER_LIP, 1] += 8
-    vertices, _ = _vertices(mean, mean)
+    vertices = np.vstack([make_head(mean).vertices, _BORDER]).astype(np.float32)
     low = vertices.min() - 1
     division = cv2.Subdiv2D((int(low), int(low), 400, 400))
     number = {tuple(np.round(v, 2)): i for i, v in enumerate(vertices)}
@@ -154,12 +76,12 @@ def affine_maps(a: Array, b: Array) -> Array:
     return np.stack([along_x, along_y, b[:, 0] - a[:, 0, :1] * along_x - a[:, 0, 1:] * along_y], 1)
 
 
-def flow_prior(driving: Array, target: Array, size: int = PRIOR_SIZE, margin: int = 0) -> Array:
-    """Backward displacement (2, S, S) float32 in crop pixels, from driving to target points, (56, 2) each.
+def flow_prior(driving: Array, head: Head, size: int = PRIOR_SIZE, margin: int = 0) -> Array:
+    """Backward displacement (2, S, S) float32 in crop pixels, from driving points (56, 2) to the photo's head.
 
     `size` cells span the crop; `margin` crop pixels more on every side are covered with cells of the same size.
     """
-    here, there = _vertices(driving, target)
+    here, there = (np.vstack([v, _BORDER]).astype(np.float32) for v in (head.moved(driving), head.vertices))
     triangles = _triangles()
     corners, own = here[triangles], there[triangles]
     area = _areas(own)
@@ -201,6 +123,6 @@ def uncovered(driving: Array, target: Array, size: int = PRIOR_SIZE) -> Array:
     return mouth_interior(driving, size) * opening
 
 
-def driving_prior(driving: Array, target: Array, size: int = PRIOR_SIZE) -> Array:
+def driving_prior(driving: Array, head: Head, size: int = PRIOR_SIZE) -> Array:
     """What the generator is told beside the landmarks: `flow_prior` and `uncovered`, (3, S, S) float32."""
-    return np.concatenate([flow_prior(driving, target, size), uncovered(driving, target, size)[None]])
+    return np.concatenate([flow_prior(driving, head, size), uncovered(driving, head.points, size)[None]])

@@ -13,9 +13,10 @@ from realtime.alignment import cut, inverse, transform
 from realtime.compositor import Compositor
 from realtime.errors import InputError
 from realtime.faces import FaceFinder, FaceState, FaceTracker, acquire, align, is_facelike
+from realtime.head import MARGIN, see_head
 from realtime.landmarks import CROP_SIZE, MIRROR, Array, heatmap_points, pupil_distance, render_heatmaps
 from realtime.photo import Notify
-from realtime.prior import CROP_CELLS, MARGIN, flow_prior, uncovered
+from realtime.prior import CROP_CELLS, flow_prior, uncovered
 from realtime.retarget import Retargeter, RetargetSettings
 from realtime.sources import Frame
 
@@ -132,6 +133,8 @@ class Puppet:
         matrix = align(measured)
         points = transform(measured, matrix)
         self._features = self._models.encode_target(cut(photo, matrix), render_heatmaps(points))
+        wide = np.column_stack([matrix[:, :2], matrix[:, 2] + MARGIN])
+        self._head = see_head(cut(photo, wide, CROP_SIZE + 2 * MARGIN), points)
         self._compositor = Compositor(photo, matrix)
         return points
 
@@ -169,10 +172,9 @@ class Puppet:
 
     def _drive(self, points: Array | None, timestamp: float) -> tuple[Array, Array, Array]:
         """Driving heatmaps, wide flow prior and what is uncovered, for the source's points or for their absence."""
-        retargeter = self.retargeter
-        own = retargeter.photo_points
+        retargeter, head = self.retargeter, self._head
         driving = retargeter.lost(timestamp) if points is None else retargeter.drive(points, timestamp)
-        return render_heatmaps(driving), flow_prior(driving, own, margin=MARGIN), uncovered(driving, own)
+        return render_heatmaps(driving), flow_prior(driving, head, margin=MARGIN), uncovered(driving, head.points)
 
     def _detect(self, crop: Image) -> Array:
         watch = _Stopwatch()

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from realtime.alignment import transform
+from realtime.faces import MeshFinder
 from realtime.landmarks import (
     FACEMESH,
     INNER_LIPS,
@@ -20,13 +21,13 @@ from realtime.landmarks import (
 from realtime.photo import load_photo, portrait_path
 from trainer.data import held_out
 from trainer.mesh import OVAL, STABLE, move_gaze, move_jaw, move_lids, turn
-from trainer.prepare import PICTURE_SIZE, Picture, Teacher, align, save
+from trainer.prepare import PICTURE_SIZE, Picture, align, save
 
 
 def portrait_mesh(name: str = "hopper") -> np.ndarray:
     """FaceMesh (478, 3) of an embedded portrait, in the pixels of its aligned picture of 320 pixels."""
     image = load_photo(portrait_path(name))
-    teacher = Teacher(video=False)
+    teacher = MeshFinder(video=False)
     mesh = teacher(image)
     teacher.close()
     assert mesh is not None

@@ -19,6 +19,7 @@ from engines.bundle import CONTRACT, GRAPHS, QUANTIZED_FILES, Bundle, EngineErro
 from engines.cache import cache_folder
 from engines.graph import Graph
 from engines.load import load_models
+from realtime.head import make_head
 from realtime.landmarks import heatmap_points, render_heatmaps
 from realtime.prior import driving_prior
 
@@ -31,7 +32,7 @@ def _outputs(models: Any, crop: Image) -> dict[str, NDArray[np.float32]]:
     points = heatmap_points(heatmaps)[0]
     driving = points * np.float32([1.02, 1.05]) - 4
     features = models.encode_target(crop, heatmaps)
-    flow, mask, colour = models.generate(render_heatmaps(driving), driving_prior(driving, points), features)
+    flow, mask, colour = models.generate(render_heatmaps(driving), driving_prior(driving, make_head(points)), features)
     made = {"heatmaps": heatmaps, "points": points, "flow": flow, "mask": mask, "colour": colour}
     return {name: array.copy() for name, array in made.items()}
 
@@ -130,8 +131,8 @@ def test_what_lips_uncover_is_painted(engine: str, bundle: Bundle, crop: Image) 
     driving = points.copy()
     driving[[51, 52, 53]] += np.float32([0, 12])
     features = models.encode_target(crop, heatmaps)
-    mask = models.generate(render_heatmaps(driving), driving_prior(driving, points), features)[1]
-    hidden = np.kron(driving_prior(driving, points)[2] == 1, np.ones((2, 2), np.uint8))
+    mask = models.generate(render_heatmaps(driving), driving_prior(driving, make_head(points)), features)[1]
+    hidden = np.kron(driving_prior(driving, make_head(points))[2] == 1, np.ones((2, 2), np.uint8))
     inner = cv2.erode(hidden, np.ones((5, 5), np.uint8)) == 1  # cells are interpolated to pixels
     assert inner.sum() > 100
     assert mask[inner].max() < 1e-3

@@ -14,6 +14,7 @@ import torch
 import run
 from engines.bundle import Bundle, EngineError
 from realtime.errors import InputError
+from realtime.faces import MeshFinder
 from realtime.landmarks import FACEMESH, INNER_LIPS, LEFT_EYE, RIGHT_EYE
 from realtime.photo import PORTRAITS, load_photo, portrait_names
 from tests.drawn import names, portrait_mesh, write_drawn
@@ -26,7 +27,7 @@ from trainer.evaluate_generator import Sequence
 from trainer.evaluation_command import every_engine
 from trainer.mesh import Surface
 from trainer.metrics import error_percent
-from trainer.prepare import MARGIN, PICTURE_SIZE, Picture, Teacher, save, still
+from trainer.prepare import MARGIN, PICTURE_SIZE, Picture, save, still
 from trainer.table import markdown
 from trainer.train_dlib import read_predictor
 
@@ -34,7 +35,7 @@ from trainer.train_dlib import read_predictor
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
     """The portraits as stills of two held-out people, and a clip of one whose head moves and then holds still."""
-    teacher = Teacher(video=False)
+    teacher = MeshFinder(video=False)
     portraits = [p for path in sorted(PORTRAITS.glob("*.jpg")) for p in still(path, teacher)]
     teacher.close()
     two = names("person", True, 2)
@@ -207,7 +208,7 @@ def test_the_plain_warp_is_the_photo_where_nothing_moves_and_holds_its_border(pi
     still = list(pictures.names).index("hopper.jpg")
     crop = pictures.image(still)[MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
     mesh = portrait_mesh() - [MARGIN, MARGIN, 0]
-    plain = Surface(mesh, rings=(), margin=0)
+    plain = Surface(mesh, rings=False, margin=0)
     assert np.abs(mesh_warp(plain)(crop)(crop).astype(int) - crop).max() <= 1
     place, on_face = plain.flow(plain.extend(mesh + [9, 0, 0], mesh), plain.extend(mesh, mesh), 256, 1.0)
     shift = place - np.stack(np.meshgrid(np.arange(256), np.arange(256)), -1)

@@ -12,6 +12,7 @@ from onnx import ModelProto, TensorProto
 from engines.bundle import GRAPHS, Bundle
 from engines.half import CONVOLUTIONS, HALVES, halved
 from engines.load import load_models
+from realtime.head import make_head
 from realtime.landmarks import heatmap_points, render_heatmaps
 from realtime.parity import Face, difference, sentence
 from realtime.prior import driving_prior
@@ -61,7 +62,7 @@ def test_f16_in_onnx_runtime_moves_nothing_that_can_be_seen(bundle: Bundle, crop
         points = heatmap_points(inputs["heatmaps"][0])[0]
         features = _run(encoder, **inputs)
         driving = points + np.float32([3, -2])
-        prior = driving_prior(driving, points)[None]
+        prior = driving_prior(driving, make_head(points))[None]
         made.append(_run(generator, driving=render_heatmaps(driving)[None], prior=prior, **features))
         made[-1]["points"] = heatmap_points(heatmaps[0])[0]
     full, half = made

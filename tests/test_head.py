@@ -1,27 +1,189 @@
-"""The head's points that no landmark marks, regressed from the landmarks."""
+"""Heads: what is seen of a photo's, how it moves, and the maps that are fitted for it."""
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 import run
+from realtime.alignment import cut, similarity, transform
 from realtime.errors import InputError
-from realtime.landmarks import FACEMESH, LIPS, MIRROR, MOUTH_CORNERS
-from realtime.pose import MEAN_FACE
+from realtime.faces import MeshFinder, PersonFinder
+from realtime.head import (
+    AROUND,
+    CELL,
+    HEAD,
+    MARGIN,
+    NEAR,
+    OUTLINE_COUNT,
+    OVAL,
+    RIM,
+    RINGS,
+    STRETCH,
+    cells_of,
+    head_mirror,
+    make_head,
+    ring_points,
+    ring_shift,
+    see_head,
+    silhouette,
+)
+from realtime.landmarks import CROP_SIZE, FACEMESH, LIPS, MIRROR, MOUTH_CORNERS, five_points
+from realtime.photo import load_photo
+from realtime.pose import MEAN_FACE, project
+from realtime.prior import CROP_CELLS, flow_prior
 from tests.drawn import portrait_mesh, write_drawn
 from trainer.data import Pictures
-from trainer.head import CENTRE, HEAD, OUTLINE, fit, fit_head, head_mirror, mean_face
+from trainer.head import CENTRE, fit, fit_head, mean_face
 from trainer.mesh import turn
 from trainer.prepare import PICTURE_SIZE, Picture, save
+
+FACE = MEAN_FACE[:, :2].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def seen() -> tuple[np.ndarray, np.ndarray]:
+    """A portrait's crop with the margin around it, and FaceMesh's points (478, 2) in crop pixels."""
+    photo = load_photo("collins")
+    with MeshFinder(video=False) as finder:
+        mesh = finder(photo)
+        assert mesh is not None
+        matrix = similarity(five_points(mesh[FACEMESH, :2]))
+        wide = cut(photo, np.column_stack([matrix[:, :2], matrix[:, 2] + MARGIN]), CROP_SIZE + 2 * MARGIN)
+        mesh = finder(wide)
+    assert mesh is not None
+    return wide, mesh[:, :2] - MARGIN
+
+
+def test_a_photos_own_outline_is_seen(seen: tuple[np.ndarray, np.ndarray]) -> None:
+    picture, mesh = seen
+    head = see_head(picture, mesh[FACEMESH])
+    np.testing.assert_allclose(head.own[OUTLINE_COUNT:], mesh[HEAD[OUTLINE_COUNT:]], atol=1e-3)
+    assert np.linalg.norm(head.own[:OUTLINE_COUNT] - mesh[OVAL], axis=1).max() < 2 * RIM
+    regressed = make_head(mesh[FACEMESH]).own
+    assert 1 < np.linalg.norm(regressed - head.own, axis=1).mean() < 15, "which is not everybody's"
+
+
+def test_a_photos_background_stays_and_its_hair_comes_along(seen: tuple[np.ndarray, np.ndarray]) -> None:
+    picture, mesh = seen
+    points = mesh[FACEMESH].astype(np.float32)
+    head = see_head(picture, points)
+    assert (head.apart[0] < 4).mean() > 0.8, "the innermost ring is on hair, ears and neck"
+    assert head.apart[-1].max() > 20, "the outermost is not"
+    flow = flow_prior(points + np.float32([12, 0]), head, margin=MARGIN)
+    person = cv2.dilate(person_near(picture), np.ones((41, 41)))
+    far = cv2.resize(person, flow.shape[:0:-1], interpolation=cv2.INTER_NEAREST) == 0
+    assert far.mean() > 0.1
+    assert np.abs(flow[:, far]).mean() < 0.6
+    unseen = flow_prior(points + np.float32([12, 0]), make_head(points), margin=MARGIN)
+    assert np.abs(unseen[0, far]).mean() > 2, "of which nothing is known without the mask"
+    crown = np.round(points[:18].mean(0) / 2 - [0, 30]).astype(int)
+    assert flow[CROP_CELLS][0, crown[1], crown[0]] == pytest.approx(-12, abs=1)
+
+
+def person_near(picture: np.ndarray) -> np.ndarray:
+    """Where MediaPipe sees a person in a picture: (S, S) uint8."""
+    with PersonFinder() as finder:
+        return (finder(picture) > 0.5).astype(np.uint8)
+
+
+def test_a_face_that_mediapipe_does_not_see_is_told_by_its_landmarks() -> None:
+    blank = np.full((CROP_SIZE, CROP_SIZE, 3), 90, np.uint8)
+    head, told = see_head(blank, FACE), make_head(FACE)
+    np.testing.assert_array_equal(head.vertices, told.vertices)
+    assert not head.apart.any(), "nor is it known where there is a person"
+
+
+def test_a_mesh_of_another_face_is_not_taken(seen: tuple[np.ndarray, np.ndarray]) -> None:
+    picture, mesh = seen
+    elsewhere = mesh[FACEMESH] + np.float32([40, 0])
+    np.testing.assert_array_equal(see_head(picture, elsewhere).own, make_head(elsewhere).own)
+
+
+@pytest.mark.parametrize("margin", [0, 64])
+def test_distances_from_a_person_are_in_crop_pixels(margin: int) -> None:
+    cells = (CROP_SIZE + 2 * margin) // CELL
+    person = np.zeros((cells, cells), bool)
+    person[:, : (200 + margin) // CELL] = True  # all that is left of 200, the face, too
+    head = make_head(FACE, None, person, cells_of(margin))
+    np.testing.assert_allclose(head.apart, np.clip(head.rings[..., 0], 200, CROP_SIZE + margin) - 200, atol=CELL)
+
+
+def test_rings_follow_the_head_and_leave_the_background() -> None:
+    shift = np.tile(np.float32([30, 0]), (OUTLINE_COUNT, 1))
+    rings = np.full((len(RINGS), OUTLINE_COUNT, 2), 127.5, np.float32)
+    apart = np.zeros(rings.shape[:2], np.float32)
+    on_person = ring_shift(shift, rings, apart)
+    np.testing.assert_allclose(on_person[:, 0], shift[: len(RINGS)], err_msg="above, hair follows fully")
+    np.testing.assert_allclose(on_person[:, OUTLINE_COUNT // 2, 0], [30 * below for _, below in RINGS], rtol=1e-5)
+    beyond = np.full_like(rings, -MARGIN / 2)
+    np.testing.assert_allclose(ring_shift(shift, beyond, apart), on_person / 2, rtol=1e-5)
+    reach = NEAR + STRETCH * 30
+    for away, share in ((0.5 * reach, 0.5), (reach, 0), (2 * reach, 0)):
+        np.testing.assert_allclose(ring_shift(shift, rings, apart + away), share * on_person, atol=1e-4)
+    # what is between a person that moves and what stays is drawn together, and never folded
+    assert 30 / reach < 1
+
+
+def test_an_outline_goes_around_the_brows() -> None:
+    mesh = np.zeros((478, 2), np.float32)
+    mesh[HEAD] = make_head(FACE).own
+    tail = int(np.argmin(FACE[:18, 0]))
+    narrow = mesh.copy()
+    narrow[OVAL, 0] = np.clip(narrow[OVAL, 0], FACE[tail, 0] + 5, None)  # a temple inside the brow's end
+    outline = make_head(FACE, narrow).own[:OUTLINE_COUNT]
+    assert cv2.pointPolygonTest(outline[:, None], FACE[tail].tolist(), True) > 0
+    assert cv2.pointPolygonTest(narrow[OVAL][:, None], FACE[tail].tolist(), True) < 0
+
+
+def test_rings_stay_inside_the_margin() -> None:
+    large = 3 * (make_head(FACE).own[:OUTLINE_COUNT] - 127.5) + 127.5
+    rings = ring_points(large)
+    assert rings.min() >= -MARGIN + 8
+    assert rings.max() <= CROP_SIZE - 1 + MARGIN - 8
+
+
+def test_the_outline_is_regressed_around_the_head() -> None:
+    head = make_head(FACE)
+    shift = head.moved(FACE + np.float32([3, 2])) - head.vertices
+    np.testing.assert_allclose(shift[56 : 56 + len(HEAD)], np.tile([3, 2], (len(HEAD), 1)), atol=0.4)
+    outline, half = head.own[:OUTLINE_COUNT], OUTLINE_COUNT // 2
+    assert (outline[0, 1] < FACE[:, 1].min()) & (outline[half, 1] > FACE[:, 1].max()), "from the forehead to the chin"
+    assert (outline[1:half, 0] > outline[:half:-1, 0]).all(), "clockwise"
+
+
+@pytest.mark.parametrize("yaw", [-0.25, 0.25])
+def test_a_nose_turns_farther_than_the_face_behind_it(yaw: float) -> None:
+    turned = project(MEAN_FACE, np.array([0, 0, yaw, 0, 0, 0]))
+    head = make_head(FACE)
+    nose = (head.moved(turned) - head.vertices)[56 + HEAD.tolist().index(1), 0]  # FaceMesh's vertex of its tip
+    eyes = (turned - FACE)[[22, 26], 0].mean()
+    assert abs(nose - eyes) > 4
+    assert abs(nose) > abs(eyes)
+
+
+def test_an_outline_is_pushed_out_only_where_the_head_came_beyond_it() -> None:
+    angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    circle = np.column_stack([np.sin(angle), -np.cos(angle)]).astype(np.float32)  # clockwise in a picture
+    outline, inner = 100 * circle, 80 * circle
+    for size in (0.3, 1.0, 2.0):
+        turn = similarity(np.float32([[0, 0], [1, 0]]), np.float32([[5, 3], [5 + 0.9 * size, 3 + 0.4 * size]]))
+        rolled = transform(outline, turn), transform(inner, turn)
+        np.testing.assert_allclose(silhouette(outline, inner, *rolled), rolled[0], atol=1e-3)
+    moved = outline.copy()
+    moved[3] -= [60, 0]  # a cheek that turned away
+    pushed = silhouette(outline, inner, moved, inner)
+    np.testing.assert_allclose(pushed[3], [80 + AROUND * 20, 0], atol=1e-3)
+    np.testing.assert_allclose(np.delete(pushed, 3, 0), np.delete(outline, 3, 0), atol=1e-3)
 
 
 def heads(count: int, rng: np.random.Generator) -> np.ndarray:
     """Meshes (N, 478, 2) of which only landmarks and outline matter: a circle around the mean face, shifted."""
     mesh = np.zeros((count, 478, 2))
     mesh[:, FACEMESH] = MEAN_FACE[:, :2]
-    angle = np.linspace(0, 2 * np.pi, len(OUTLINE), endpoint=False)
-    mesh[:, OUTLINE] = CENTRE + 80 * np.column_stack([np.sin(angle), -np.cos(angle)])
+    angle = np.linspace(0, 2 * np.pi, len(OVAL), endpoint=False)
+    mesh[:, OVAL] = CENTRE + 80 * np.column_stack([np.sin(angle), -np.cos(angle)])
     return mesh + rng.normal(0, 4, (count, 1, 2))
 
 

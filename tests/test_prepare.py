@@ -12,6 +12,7 @@ import pytest
 
 import run
 from realtime.errors import InputError
+from realtime.faces import MeshFinder
 from realtime.landmarks import FACEMESH, WFLW98, pupil_distance
 from realtime.photo import PORTRAITS, load_photo
 from tests.clips import portrait, write_clip
@@ -19,7 +20,7 @@ from trainer import wflw
 from trainer.commandline import parse_skips
 from trainer.data import Pictures, held_out
 from trainer.metrics import error_percent
-from trainer.prepare import LONDON189, PICTURE_SIZE, Teacher, prepare
+from trainer.prepare import LONDON189, PICTURE_SIZE, prepare
 
 ROOT = Path(run.__file__).parent
 
@@ -32,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stills.mkdir()
     for path in PORTRAITS.glob("*.jpg"):
         shutil.copy(path, stills / path.name)
-    teacher = Teacher(video=False)
+    teacher = MeshFinder(video=False)
     mesh = teacher(load_photo("hopper"))
     teacher.close()
     assert mesh is not None
@@ -54,7 +55,7 @@ def pictures(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pictures
 
 def test_a_folder_becomes_aligned_labelled_pictures(pictures: Pictures) -> None:
     assert sorted(pictures.names) == ["collins.jpg", "hopper.jpg"]
-    teacher = Teacher(video=False)
+    teacher = MeshFinder(video=False)
     for index in range(len(pictures)):
         image = pictures.image(index)
         assert image.shape == (PICTURE_SIZE, PICTURE_SIZE, 3)
@@ -176,7 +177,7 @@ def release(tmp_path: Path) -> Path:
     lists.mkdir(parents=True)
     images.mkdir(parents=True)
     lines = {}
-    teacher = Teacher(video=False)
+    teacher = MeshFinder(video=False)
     for name in ("hopper", "collins"):
         shutil.copy(PORTRAITS / f"{name}.jpg", images)
         mesh = teacher(load_photo(name))
@@ -235,15 +236,15 @@ def test_a_killed_prepare_labels_nothing_twice(folder: Path, tmp_path: Path, mon
     whole, output = tmp_path / "whole.npz", tmp_path / "data.npz"
     prepare(folder, whole)
     seen = []
-    look = Teacher.__call__
+    look = MeshFinder.__call__
 
-    def counted(teacher: Teacher, image: np.ndarray) -> np.ndarray | None:
+    def counted(teacher: MeshFinder, image: np.ndarray) -> np.ndarray | None:
         seen.append(image.shape)
         if len(seen) == 2:
             raise KilledError
         return look(teacher, image)
 
-    monkeypatch.setattr(Teacher, "__call__", counted)
+    monkeypatch.setattr(MeshFinder, "__call__", counted)
     with pytest.raises(KilledError):
         prepare(folder, output)
     assert not output.exists()

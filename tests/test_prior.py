@@ -7,26 +7,21 @@ import numpy as np
 import pytest
 
 from realtime.alignment import similarity, transform
+from realtime.head import MARGIN, make_head
 from realtime.landmarks import CROP_SIZE, INNER_LIPS, LIPS, MIRROR, Array
 from realtime.pose import MEAN_FACE, ORIGIN, SMILE, project
 from realtime.prior import (
-    AROUND,
     CROP_CELLS,
-    MARGIN,
     OPEN,
-    OUTLINE_COUNT,
     PRIOR_SIZE,
     WIDE_SIZE,
     driving_prior,
     flow_prior,
-    head_points,
-    silhouette,
     uncovered,
 )
-from trainer.head import HEAD
 
-TIP = HEAD.tolist().index(1)  # FaceMesh's vertex of the nose's tip
 FACE = MEAN_FACE[:, :2].astype(np.float32)
+HEAD = make_head(FACE)
 UPPER_LIDS, LOWER_LIDS = np.array([19, 20, 21, 27, 28, 29]), np.array([25, 24, 23, 33, 32, 31])
 
 
@@ -45,14 +40,14 @@ def blink() -> Array:
 
 
 def test_a_face_that_does_not_move_has_no_flow() -> None:
-    assert (flow_prior(FACE, FACE) == 0).all()
+    assert (flow_prior(FACE, HEAD) == 0).all()
 
 
 @pytest.mark.parametrize("size", [64, PRIOR_SIZE])
 def test_the_flow_leads_from_a_moved_face_back_to_the_photos(size: int) -> None:
     turn = similarity(np.float32([[128, 150], [129, 150]]), np.float32([[133, 147], [134.02, 147.1]]))
     driving = transform(FACE, turn)
-    flow = flow_prior(driving, FACE, size)
+    flow = flow_prior(driving, HEAD, size)
     assert flow.shape == (2, size, size)
     np.testing.assert_allclose(at(flow, driving), FACE - driving, atol=0.3)
 
@@ -60,28 +55,11 @@ def test_the_flow_leads_from_a_moved_face_back_to_the_photos(size: int) -> None:
 def test_the_prior_goes_on_beyond_the_crop_and_ends_at_the_margin() -> None:
     turn = similarity(np.float32([[128, 150], [129, 150]]), np.float32([[133, 147], [134.02, 147.1]]))
     driving = transform(FACE, turn)
-    wide = flow_prior(driving, FACE, margin=MARGIN)
+    wide = flow_prior(driving, HEAD, margin=MARGIN)
     assert wide.shape == (2, WIDE_SIZE, WIDE_SIZE)
-    np.testing.assert_allclose(wide[CROP_CELLS], flow_prior(driving, FACE), atol=0.3)
+    np.testing.assert_allclose(wide[CROP_CELLS], flow_prior(driving, HEAD), atol=0.3)
     rim = np.concatenate([wide[:, 0], wide[:, -1], wide[:, :, 0], wide[:, :, -1]], 1)
     assert np.abs(rim).max() < 0.2
-
-
-def test_the_outline_is_regressed_around_the_head() -> None:
-    own, shift = head_points(FACE + np.float32([3, 2]), FACE)
-    np.testing.assert_allclose(shift, np.tile([3, 2], (len(own), 1)), atol=0.4)
-    own = own[:OUTLINE_COUNT]
-    assert (own[0, 1] < FACE[:, 1].min()) & (own[9, 1] > FACE[:, 1].max()), "from the forehead to the chin"
-    assert (own[:9, 0] > own[:8:-1, 0] - 1).all(), "clockwise"
-
-
-@pytest.mark.parametrize("yaw", [-0.25, 0.25])
-def test_a_nose_turns_farther_than_the_face_behind_it(yaw: float) -> None:
-    turned = project(MEAN_FACE, np.array([0, 0, yaw, 0, 0, 0]))
-    nose = head_points(turned, FACE)[1][TIP, 0]
-    eyes = (turned - FACE)[[22, 26], 0].mean()
-    assert abs(nose - eyes) > 4
-    assert abs(nose) > abs(eyes)
 
 
 def test_a_smiling_head_that_turns_far_shows_no_scraps() -> None:
@@ -91,7 +69,7 @@ def test_a_smiling_head_that_turns_far_shows_no_scraps() -> None:
     scraps = 0
     for yaw, roll, pitch, shift in product((-0.44, 0.44, 0.3), (-0.2, 0.2), (-0.2, 0.15), (0.0, 20.0)):
         pose = np.array([0.05, roll, yaw, pitch, shift, 0])
-        flow = flow_prior(project(face, pose), face[:, :2])
+        flow = flow_prior(project(face, pose), make_head(face[:, :2]))
         upright = cv2.getRotationMatrix2D((ORIGIN[0] + shift, ORIGIN[1]), np.degrees(roll), 1.0)
         x = (np.arange(PRIOR_SIZE, dtype=np.float32) + 0.5) * 2 - 0.5
         along = cv2.warpAffine(x + flow[0], _in_cells(upright), x.shape * 2, flags=cv2.INTER_NEAREST)
@@ -103,24 +81,9 @@ def test_a_smiling_head_that_turns_far_shows_no_scraps() -> None:
 def test_a_head_that_turns_away_tears_nothing_off_at_its_far_side(own: float, yaw: float) -> None:
     face = (MEAN_FACE + 1.5 * SMILE).astype(np.float32)
     photo, driving = (project(face, np.array([0.05, 0, angle, 0, 0, 0])) for angle in (own, yaw))
-    flow = flow_prior(driving, photo)
+    flow = flow_prior(driving, make_head(photo))
     torn = sum(int((np.abs(np.diff(flow, axis=axis)).max(0) > 8).sum()) for axis in (1, 2))
     assert torn < 5, "cells whose neighbour shows another place of the photo; without the silhouette more than 60"
-
-
-def test_an_outline_is_pushed_out_only_where_the_head_came_beyond_it() -> None:
-    angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    circle = np.column_stack([np.sin(angle), -np.cos(angle)]).astype(np.float32)  # clockwise in a picture
-    outline, inner = 100 * circle, 80 * circle
-    for size in (0.3, 1.0, 2.0):
-        turn = similarity(np.float32([[0, 0], [1, 0]]), np.float32([[5, 3], [5 + 0.9 * size, 3 + 0.4 * size]]))
-        rolled = transform(outline, turn), transform(inner, turn)
-        np.testing.assert_allclose(silhouette(outline, inner, *rolled), rolled[0], atol=1e-3)
-    moved = outline.copy()
-    moved[3] -= [60, 0]  # a cheek that turned away
-    pushed = silhouette(outline, inner, moved, inner)
-    np.testing.assert_allclose(pushed[3], [80 + AROUND * 20, 0], atol=1e-3)
-    np.testing.assert_allclose(np.delete(pushed, 3, 0), np.delete(outline, 3, 0), atol=1e-3)
 
 
 def _in_cells(matrix: Array) -> Array:
@@ -132,7 +95,7 @@ def _in_cells(matrix: Array) -> Array:
 
 def test_closed_lids_hide_the_eye() -> None:
     closed = blink()
-    flow = flow_prior(closed, FACE)
+    flow = flow_prior(closed, HEAD)
     for just_above in (closed[[20, 28]] - [0, 2.5]).astype(np.float32):
         source = just_above + at(flow, just_above[None])[0]
         lid = FACE[[20, 28]]
@@ -144,7 +107,7 @@ def test_closed_lids_hide_the_eye() -> None:
 def test_a_dropping_jaw_takes_the_chin_along_but_not_the_forehead() -> None:
     driving = FACE.copy()
     driving[LIPS[FACE[LIPS, 1] > FACE[[34, 40], 1].mean() + 1]] += [0, 15]
-    flow = flow_prior(driving, FACE)
+    flow = flow_prior(driving, HEAD)
     chin, forehead = np.float32([[128, 218]]), np.float32([[128, 66]])
     assert at(flow, chin)[0, 1] < -7
     assert np.abs(at(flow, forehead)).max() < 1.5
@@ -156,7 +119,7 @@ def test_a_mirrored_face_has_the_mirrored_flow() -> None:
 
     rng = np.random.default_rng(3)
     driving = FACE + rng.normal(0, 2, FACE.shape).astype(np.float32)
-    flow, other = flow_prior(driving, FACE), flow_prior(mirrored(driving), mirrored(FACE))
+    flow, other = flow_prior(driving, HEAD), flow_prior(mirrored(driving), make_head(mirrored(FACE)))
     difference = np.abs(flow - other[:, :, ::-1] * np.float32([-1, 1])[:, None, None])
     assert np.median(difference) < 0.1
 
@@ -189,7 +152,8 @@ def test_a_photo_whose_mouth_is_open_hides_nothing() -> None:
 
 
 def test_the_generator_is_told_flow_and_what_is_uncovered() -> None:
-    told = driving_prior(opened(10), opened(0))
-    np.testing.assert_array_equal(told[:2], flow_prior(opened(10), opened(0)))
+    shut = make_head(opened(0))
+    told = driving_prior(opened(10), shut)
+    np.testing.assert_array_equal(told[:2], flow_prior(opened(10), shut))
     np.testing.assert_array_equal(told[2], uncovered(opened(10), opened(0)))
     assert told.dtype == np.float32

@@ -10,6 +10,7 @@ import run
 from engines.bundle import Bundle
 from engines.load import load_models
 from realtime.batch import Batcher
+from realtime.head import make_head
 from realtime.landmarks import heatmap_points, render_heatmaps
 from realtime.photo import load_photo
 from realtime.prior import driving_prior
@@ -46,7 +47,7 @@ def test_a_batch_gives_every_session_its_own(bundle: Bundle, crop: Image) -> Non
     for number, (photo, seen) in enumerate(zip(photos, heatmaps, strict=True)):
         driving = points + 3 * number
         features = session.encode_target(photo, seen)
-        calls.append((render_heatmaps(driving), driving_prior(driving, points), features))
+        calls.append((render_heatmaps(driving), driving_prior(driving, make_head(points)), features))
     for call, made in zip(calls, models.generate_many(calls), strict=True):
         for ours, alone in zip(made, models.generate(*call), strict=True):
             assert ours.shape == alone.shape

@@ -13,6 +13,7 @@ from lightning.fabric import Fabric
 
 import run
 from realtime.errors import InputError
+from realtime.faces import MeshFinder
 from realtime.landmarks import FACEMESH, OUTER_LIPS
 from tests.drawn import write_drawn
 from trainer import study
@@ -24,7 +25,6 @@ from trainer.export import export
 from trainer.fpn import FpnSettings
 from trainer.loop import LoopSettings
 from trainer.mesh import Surface, turn
-from trainer.prepare import Teacher
 from trainer.study import StudySettings
 from trainer.thesis import WITH_LANDMARK_LOSS
 from trainer.train_fpn import FpnTask, FpnTraining, Judges, dlib_landmarks
@@ -102,12 +102,12 @@ def test_a_study_needs_people(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def teacher() -> Teacher:
-    return Teacher(video=False)
+def teacher() -> MeshFinder:
+    return MeshFinder(video=False)
 
 
 @pytest.fixture(scope="module")
-def speaking(teacher: Teacher, crop: np.ndarray) -> np.ndarray:
+def speaking(teacher: MeshFinder, crop: np.ndarray) -> np.ndarray:
     """The portrait with its jaw a little lower."""
     mesh = teacher(crop)
     assert mesh is not None
@@ -119,7 +119,7 @@ def speaking(teacher: Teacher, crop: np.ndarray) -> np.ndarray:
     return cv2.remap(crop, *place.astype(np.float32).transpose(2, 0, 1), cv2.INTER_LINEAR)
 
 
-def test_cross_reenactment_is_measured(teacher: Teacher, crop: np.ndarray, speaking: np.ndarray) -> None:
+def test_cross_reenactment_is_measured(teacher: MeshFinder, crop: np.ndarray, speaking: np.ndarray) -> None:
     """Taking the source over shows all of its expression; the photo alone shows nothing of it."""
     drive = Drive("a drives b", crop, [crop, speaking])
     row, results = measure_cross(lambda _: lambda source: source, drive, teacher, lambda c: c.mean((0, 1)))
@@ -136,7 +136,7 @@ def test_cross_reenactment_is_measured(teacher: Teacher, crop: np.ndarray, speak
     assert np.isnan(blind["mouth carried over %"])
 
 
-def test_pose_place_and_size_are_no_expression(teacher: Teacher, crop: np.ndarray) -> None:
+def test_pose_place_and_size_are_no_expression(teacher: MeshFinder, crop: np.ndarray) -> None:
     mesh = teacher(crop)
     assert mesh is not None
     turned = 1.3 * mesh @ turn(0.3, -0.1, 0.2).T + [20, -5, 3]

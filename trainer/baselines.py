@@ -8,9 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from realtime.faces import MeshFinder
+from realtime.head import see_head
 from realtime.landmarks import COUNT, CROP_SIZE, EYES, FACEMESH, INNER_LIPS, OUTER_LIPS
 from trainer.mesh import Surface
-from trainer.prepare import Teacher
 
 Find = Callable[[np.ndarray], np.ndarray | None]  # RGB uint8 picture -> (56, 2), NaN for points it does not know
 
@@ -21,7 +22,7 @@ DLIB = np.r_[48:60, 60:68, 36, 39, 42, 45]
 
 def facemesh(video: bool) -> Find:
     """MediaPipe FaceMesh's 56 points; `video`: it follows the face from call to call."""
-    teacher = Teacher(video)
+    teacher = MeshFinder(video)
 
     def find(image: np.ndarray) -> np.ndarray | None:
         mesh = teacher(image)
@@ -96,16 +97,17 @@ def mesh_warp(surface: Surface) -> Callable[[np.ndarray], Callable[[np.ndarray],
 
     Where it sees no face the photo stays as it is.
     """
-    teacher = Teacher(video=False)
+    teacher = MeshFinder(video=False)
 
     def of_photo(photo: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         rest = teacher(photo)
+        apart = None if rest is None else see_head(photo, rest[FACEMESH, :2]).apart
 
         def reenact(driving: np.ndarray) -> np.ndarray:
             mesh = teacher(driving)
             if mesh is None or rest is None:
                 return photo
-            here, there = surface.extend(mesh, rest), surface.extend(rest, rest)
+            here, there = surface.extend(mesh, rest, apart), surface.extend(rest, rest)
             place, _ = surface.flow(here, there, CROP_SIZE, 1.0)
             x, y = place.astype(np.float32).transpose(2, 0, 1)
             return cv2.remap(photo, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -32,6 +32,7 @@ class Pictures:
                 self._encoded, self._ends = file["webp" if "webp" in file else "jpeg"], file["ends"]
                 self.mesh = file["mesh"].astype(np.float32) / 32  # (N, 478, 3), zeros where the teacher saw no face
                 self.hand = file["hand"]  # (N, 56, 2), NaN where nobody placed a point
+                self._mask = file["mask"]
                 self.names, self.persons, self.clips = file["name"], file["person"], file["clip"]
         except FileNotFoundError:
             raise InputError(f"there is no {path}: `run.py train prepare` makes it, or name a folder") from None
@@ -64,6 +65,10 @@ class Pictures:
         start = self._ends[index - 1] if index else 0
         data = cv2.imdecode(self._encoded[start : self._ends[index]], cv2.IMREAD_COLOR)
         return cv2.cvtColor(data, cv2.COLOR_BGR2RGB)
+
+    def mask(self, index: int) -> np.ndarray:
+        """The cells of realtime.head.CELL pixels in which MediaPipe sees a person, (80, 80) bool."""
+        return np.unpackbits(self._mask[index], axis=1).astype(bool)
 
     @cached_property
     def points(self) -> np.ndarray:

@@ -14,6 +14,8 @@ from tqdm import tqdm
 from realtime.alignment import cut, similarity
 from realtime.compositor import border_window
 from realtime.errors import InputError
+from realtime.faces import MeshFinder
+from realtime.head import see_head
 from realtime.landmarks import STRIDE, five_points, heatmap_points, render_heatmaps
 from realtime.prior import driving_prior
 from trainer.baselines import Find, copy, dlib_embedding, facemesh, mesh_warp
@@ -37,7 +39,6 @@ from trainer.metrics import (
     mouth_opening,
 )
 from trainer.pairs import Pairs
-from trainer.prepare import Teacher
 from trainer.sheet import labelled, sheet, write_picture
 from trainer.table import Rows, save_tables
 
@@ -68,12 +69,13 @@ def ours(models: Any) -> Reenactor:
 
     def of_photo(photo: np.ndarray) -> Reenact:
         target, _ = heatmap_points(models.detect(photo))
+        head = see_head(photo, target)
         features = models.encode_target(photo, render_heatmaps(target))
         picture = torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 255
 
         def reenact(driving: np.ndarray) -> np.ndarray:
             points, _ = heatmap_points(models.detect(driving))
-            flow, mask, colour = models.generate(render_heatmaps(points), driving_prior(points, target), features)
+            flow, mask, colour = models.generate(render_heatmaps(points), driving_prior(points, head), features)
             channels = (flow, mask[None], colour.transpose(2, 0, 1))
             moves, shares, paint = (torch.from_numpy(np.array(array[None], np.float32)) for array in channels)
             result = compose(picture, moves, shares, paint, window)
@@ -129,7 +131,7 @@ def baselines(pictures: Pictures) -> dict[str, Reenactor]:
     surface = Pairs(pictures, 256).surface
     return {
         "copy": copy,
-        "FaceMesh warp": mesh_warp(Surface(surface.mean, rings=(), margin=0)),
+        "FaceMesh warp": mesh_warp(Surface(surface.mean, rings=False, margin=0)),
         "FaceMesh warp, our hair and background": mesh_warp(surface),
     }
 
@@ -252,7 +254,7 @@ def evaluate(
 
 def cross_rows(reenactors: dict[str, Reenactor], crossed: list[Drive], describe: Describe | None) -> Rows:
     """Every reenactor's figures, the mean over the drives; MediaPipe sees each source once."""
-    teacher, embed = Teacher(video=False), dlib_embedding()
+    teacher, embed = MeshFinder(video=False), dlib_embedding()
     asked = {crop.tobytes(): teacher(crop) for drive in crossed for crop in drive.sources}
     real = real_pictures(crossed)
 

@@ -1,5 +1,5 @@
 """What the live program knows of heads: the points of HEAD from the 56 landmarks, by ridge regression on the teacher's
-meshes (realtime.prior), and the mean face and its smile (realtime.pose)."""
+meshes (realtime.head), and the mean face and its smile (realtime.pose)."""
 
 from pathlib import Path
 
@@ -7,18 +7,13 @@ import numpy as np
 
 from realtime.alignment import similarity
 from realtime.errors import InputError
+from realtime.head import HEAD, head_mirror
 from realtime.landmarks import COUNT, CROP_SIZE, FACEMESH, MIRROR, five_points
 from trainer.data import Pictures
-from trainer.mesh import EYE_CORNERS, OVAL, rigid_fit
+from trainer.mesh import EYE_CORNERS, rigid_fit
 from trainer.pairs import Pairs, moved_mesh
 
 PAIRS = 15000
-OUTLINE = OVAL[::2]  # clockwise from the forehead
-# Nose, cheeks, forehead and chin, on which no landmark lies, and which a turn moves by their own depth: FaceMesh
-# vertices of the middle line, then of both sides.
-MIDLINE = np.array([151, 6, 195, 1, 2, 200])
-SIDES = np.array([[129, 358], [50, 280], [205, 425], [187, 411], [116, 345], [104, 333], [210, 430]])
-HEAD = np.r_[OUTLINE, MIDLINE, SIDES.T.ravel()]
 OWN_RIDGE, SHIFT_RIDGE = 1e3, 3e3
 # The head's motion is told by these groups' means alone, outer and inner brows, eye corners, mouth corners and both
 # lips: what single points say beyond them is noise, and wild where a face moves as none did in training.
@@ -64,14 +59,6 @@ def fit_head(rest: np.ndarray, changed: np.ndarray) -> dict[str, np.ndarray]:
     means = _group_means()
     shift = means @ _ridge(moves @ means, follows, SHIFT_RIDGE)
     return {"own": _ridge(points, own, OWN_RIDGE), "shift": shift.astype(np.float32)}
-
-
-def head_mirror() -> np.ndarray:
-    """The point of HEAD that each one becomes when the picture is flipped left to right: (H,)."""
-    outline, middle, side = len(OUTLINE), len(MIDLINE), len(SIDES)
-    first = outline + middle
-    of_sides = np.r_[first + side : first + 2 * side, first : first + side]
-    return np.r_[-np.arange(outline) % outline, outline:first, of_sides]
 
 
 def _group_means() -> np.ndarray:

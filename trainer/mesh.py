@@ -11,14 +11,11 @@ import cv2
 import numpy as np
 from scipy.spatial import Delaunay
 
+from realtime.head import MARGIN, OVAL, ring_points, ring_shift, silhouette
 from realtime.landmarks import CROP_SIZE, FACEMESH, five_points, pupil_distance
-from realtime.prior import MARGIN, RINGS, affine_maps, ring_follow, silhouette
+from realtime.prior import affine_maps
 
-# FaceMesh vertices: the face's outline clockwise from the forehead; lids and inner lips, upper above lower.
-OVAL = np.array(
-    [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
-    + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
-)
+# FaceMesh vertices: what the face's outline goes around; lids and inner lips, upper above lower.
 INSIDE_OVAL = np.setdiff1d(np.arange(478), OVAL)
 UPPER_LIDS = np.array([[246, 161, 160, 159, 158, 157, 173], [398, 384, 385, 386, 387, 388, 466]])
 LOWER_LIDS = np.array([[7, 163, 144, 145, 153, 154, 155], [382, 381, 380, 374, 373, 390, 249]])
@@ -39,10 +36,10 @@ STABLE = np.array([33, 133, 362, 263, 168, 6, 197, 195, 127, 356, 10])  # moved 
 @dataclass
 class Surface:
     """The triangles of the mean face with its rings and a border `margin` crop pixels around the crop. `mean` is
-    (478, 3) in crop pixels; rings are realtime.prior's."""
+    (478, 3) in crop pixels; rings are realtime.head's."""
 
     mean: np.ndarray
-    rings: tuple[tuple[float, float, float], ...] = RINGS
+    rings: bool = True
     margin: float = MARGIN
 
     @cached_property
@@ -69,23 +66,24 @@ class Surface:
         ]
         return np.any([np.isin(self.triangles, hole).all(1) for hole in holes], 0)
 
-    def extend(self, mesh: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """A mesh (478, 3) with rings and border: the rings follow the outline's way from `rest`; the border stays.
+    def extend(self, mesh: np.ndarray, rest: np.ndarray, apart: np.ndarray | None = None) -> np.ndarray:
+        """A mesh (478, 3) with rings and border: the rings follow the outline's way from `rest`, the less the more they
+        are `apart` (R, 36) from the person (realtime.head.Head); the border stays.
 
         With rings, the outline is what is seen as such: a side that turns away does not draw in what is beside it.
         """
         mesh = mesh.copy()
+        around = []
         if self.rings:
-            mesh[OVAL, :2] = silhouette(rest[OVAL, :2], rest[INSIDE_OVAL, :2], mesh[OVAL, :2], mesh[INSIDE_OVAL, :2])
-        outline, still = mesh[OVAL], rest[OVAL]
-        centre = still.mean(0)
-        rings, size, margin = [], CROP_SIZE, self.margin
-        for reach, above, below in self.rings:
-            place = centre + reach * (still - centre) + ring_follow(above, below, len(OVAL)) * (outline - still)
-            place[:, 2] = still[:, 2] + (reach - 1) * 60  # behind the face
-            rings.append(place)
-        steps = np.linspace(-margin, size + margin, 7)
-        low, high = np.full(7, -margin), np.full(7, size + margin)
+            still = rest[OVAL, :2]
+            mesh[OVAL, :2] = silhouette(still, rest[INSIDE_OVAL, :2], mesh[OVAL, :2], mesh[INSIDE_OVAL, :2])
+            rings = ring_points(still)
+            away = np.zeros(rings.shape[:2], np.float32) if apart is None else apart
+            rings = rings + ring_shift(mesh[OVAL, :2] - still, rings, away)
+            behind = rest[OVAL, 2] + 15 * np.arange(1, len(rings) + 1)[:, None]
+            around = list(np.dstack([rings, behind]))
+        steps = np.linspace(-self.margin, CROP_SIZE + self.margin, 7)
+        low, high = np.full(7, steps[0]), np.full(7, steps[-1])
         edge = np.concatenate(
             [
                 np.stack(side, 1)
@@ -93,9 +91,7 @@ class Surface:
             ]
         )
         border = np.column_stack([edge, np.full(len(edge), 120.0)])
-        for ring in rings:
-            ring[:, :2] = np.clip(ring[:, :2], -margin + 8, size + margin - 8)
-        return np.concatenate([mesh, *rings, border]).astype(np.float32)
+        return np.concatenate([mesh, *around, border]).astype(np.float32)
 
     def flow(self, here: np.ndarray, there: np.ndarray, size: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
         """For every cell of a size x size picture drawn over `here`: where its surface point lies in `there`.

@@ -4,11 +4,14 @@ Three kinds: two frames of one clip; two pictures of one person; and one still r
 photo and whose untouched self is the truth, so that losses see real pictures as truth, but for lids and turned heads.
 """
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
-from realtime.alignment import similarity, transform
+from realtime.alignment import inverse, similarity, transform
 from realtime.errors import InputError
+from realtime.head import OUTLINE_COUNT, Head, cells_of, head_mirror, make_head
 from realtime.landmarks import (
     CROP_SIZE,
     FACEMESH,
@@ -38,6 +41,7 @@ from trainer.mesh import (
 from trainer.metrics import eye_opening
 
 BLINKS, TURNS = 0.25, 0.2  # of the re-animated stills
+FACING = 1.25  # how much farther one eye may be from the nose's bridge in a still that is turned away
 UNCERTAIN = 0.2  # crop pixels by which landmarks are off
 OPEN = 0.08  # pupil distances between the lips of an open mouth
 INNER_MOUTH = np.array([[28, 10, 10], [28, 10, 10], [150, 75, 80], [205, 195, 180]])  # dark twice, tongue, teeth
@@ -77,8 +81,9 @@ class Pairs:
         self._expressions = [np.stack([_aligned(pictures.mesh[i]) for i in clip]) for clip in self.clips]
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """One pair: photo and truth (3, S, S) uint8, driving and target points (56, 2) in crop pixels, flow
-        (2, S/2, S/2) and its weight, and the truth's mouth interior (S, S)."""
+        """One pair: photo and truth (3, S, S) uint8, driving and target points (56, 2) in crop pixels, `own` and
+        `apart` of the photo's head (realtime.head.Head), flow (2, S/2, S/2) and its weight, and the truth's mouth
+        interior (S, S)."""
         if rng.random() < self.mouths:
             return augmented(self.opening(rng), rng)
         kind = rng.random()
@@ -127,11 +132,14 @@ class Pairs:
         rest = b
         here, there = self.surface.extend(b, rest), self.surface.extend(a, rest)
         flow, on_face = self._flow(here, there)
+        head = self._head(photo, a, matrix)
         return {
             "photo": self._cut(photo, matrix),
             "truth": self._cut(truth, other),
-            "target": transform(p.points[photo], matrix),
+            "target": head.points,
             "driving": transform(p.points[truth], other),
+            "own": head.own,
+            "apart": head.apart,
             "flow": flow,
             "weight": on_face.astype(np.float32),
         }
@@ -163,11 +171,13 @@ class Pairs:
         The warped one is the photo, the real one the truth; but for what warping does well and stills do not show,
         lids that close, which are skin drawn over the eye, and heads that do nothing but turn, away from the camera:
         then the warped one is the truth. `kind` is "blink", "turn", "change", "shut" (a change, and the photo's mouth
-        is closed), or "gape" (and wide open); by chance one of the first three.
+        is closed), or "gape" (and wide open); by chance one of the first three. A still that looks away is not turned.
         """
-        kind = kind or str(rng.choice(["blink", "turn", "change"], p=[BLINKS, TURNS, 1 - BLINKS - TURNS]))
-        onward = kind in ("blink", "turn")
         p = self.pictures
+        kind = kind or str(rng.choice(["blink", "turn", "change"], p=[BLINKS, TURNS, 1 - BLINKS - TURNS]))
+        if kind == "turn" and not _near_frontal(p.mesh[index], FACING):
+            kind = "change"  # turned farther, its far cheek would bulge
+        onward = kind in ("blink", "turn")
         upright = similarity(five_points(p.points[index]))
         still = moved_mesh(p.mesh[index], upright)
         if kind == "blink":
@@ -179,24 +189,36 @@ class Pairs:
         if kind == "gape":
             gape(changed, rng)
         points = transform(p.points[index], upright)
-        moved = points + changed[FACEMESH, :2] - still[FACEMESH, :2]
-        target, driving = (points, moved) if onward else (moved, points)
+        elsewhere = points + changed[FACEMESH, :2] - still[FACEMESH, :2]
+        target, driving = (points, elsewhere) if onward else (elsewhere, points)
         again = jittered(similarity(five_points(target)), rng)  # the crop is aligned on the photo
         matrix = _chained(again, upright)
-        real = moved_mesh(still, again)
-        real, warped = self.surface.extend(real, real), self.surface.extend(moved_mesh(changed, again), real)
+        unmoved, moved = moved_mesh(still, again), moved_mesh(changed, again)
+        head = self._head(index, unmoved, matrix)
+        real, warped = self.surface.extend(unmoved, unmoved), self.surface.extend(moved, unmoved, head.apart)
         flow, on_face = self._flow(warped, real) if onward else self._flow(real, warped)
         place, _ = self.surface.flow(warped, real, self.size, CROP_SIZE / self.size)
         pictures = self._cut(index, matrix), self._sample(index, matrix, place)
         photo, truth = pictures if onward else pictures[::-1]
+        target = transform(target, again)
+        if not onward:  # what is around the head has moved with it
+            head = replace(make_head(target, moved[:, :2]), apart=head.apart)
         return {
             "photo": photo,
             "truth": truth,
-            "target": transform(target, again),
+            "target": target,
             "driving": transform(driving, again),
+            "own": head.own,
+            "apart": head.apart,
             "flow": flow,
             "weight": np.maximum(on_face, 0.3).astype(np.float32),
         }
+
+    def _head(self, index: int, mesh: np.ndarray, matrix: np.ndarray) -> Head:
+        """The head of a picture under a (2, 3) matrix to crop pixels, in which its mesh is (478, 3)."""
+        p = self.pictures
+        to_cells = _chained(cells_of(0), inverse(matrix))
+        return make_head(transform(p.points[index], matrix), mesh[:, :2], p.mask(index), to_cells)
 
     def _blinking(self, mesh: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A mesh (478, 3) in crop pixels with closing lids and a little motion of the head."""
@@ -292,10 +314,11 @@ def jittered(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     )
 
 
-def _near_frontal(mesh: np.ndarray) -> bool:
+def _near_frontal(mesh: np.ndarray, most: float = 1.8) -> bool:
+    """Whether neither eye is more than so many times as far from the nose's bridge as the other."""
     left = float(np.linalg.norm(mesh[33, :2] - mesh[168, :2]))
     right = float(np.linalg.norm(mesh[263, :2] - mesh[168, :2]))
-    return bool(0.55 < left / max(right, 1e-3) < 1.8)
+    return bool(1 / most < left / max(right, 1e-3) < most)
 
 
 def augmented(pair: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -311,6 +334,8 @@ def augmented(pair: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str
             pair[name] = np.column_stack([CROP_SIZE - 1 - points[:, 0], points[:, 1]])
         pair["flow"] = pair["flow"][:, :, ::-1] * np.array([-1, 1], np.float32)[:, None, None]
         pair["weight"] = pair["weight"][:, ::-1]
+        pair["own"] = pair["own"][head_mirror()] * [-1, 1] + [CROP_SIZE - 1, 0]
+        pair["apart"] = pair["apart"][:, -np.arange(OUTLINE_COUNT)]
     pair["mouth"] = mouth_interior(pair["driving"], pair["truth"].shape[0])
     for name in ("driving", "target"):
         pair[name] = pair[name] + rng.normal(0, UNCERTAIN, (len(MIRROR), 2))
@@ -319,11 +344,14 @@ def augmented(pair: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str
     return {k: np.ascontiguousarray(v, v.dtype if v.dtype == np.uint8 else np.float32) for k, v in pair.items()}
 
 
-def conditions(driving: np.ndarray, target: np.ndarray, size: int) -> dict[str, np.ndarray]:
-    """What the networks read: heatmaps (B, 56, S/4, S/4) of both and the prior (B, 3, S/2, S/2)."""
+def conditions(pairs: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """What the networks read of pairs whose arrays begin with the batch: heatmaps (B, 56, S/4, S/4) of both and the
+    prior (B, 3, S/2, S/2)."""
     cells = size // STRIDE
+    heads = map(Head, *(pairs[name].astype(np.float32) for name in ("target", "own", "apart")))
+    prior = [driving_prior(d, head, size // FLOW_STRIDE) for d, head in zip(pairs["driving"], heads, strict=True)]
     return {
-        "driving": render_heatmaps(driving, cells),
-        "heatmaps": render_heatmaps(target, cells),
-        "prior": np.stack([driving_prior(d, t, size // FLOW_STRIDE) for d, t in zip(driving, target, strict=True)]),
+        "driving": render_heatmaps(pairs["driving"], cells),
+        "heatmaps": render_heatmaps(pairs["target"], cells),
+        "prior": np.stack(prior),
     }

@@ -12,11 +12,11 @@ import csv
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 import cv2
@@ -25,13 +25,14 @@ from tqdm import tqdm
 
 from realtime.alignment import TEMPLATE, cut, similarity, transform
 from realtime.errors import InputError
+from realtime.faces import MeshFinder, PersonFinder
+from realtime.head import CELL, SAME_FACE, person_cells
 from realtime.landmarks import CROP_SIZE, FACEMESH, five_points, pupil_distance
 from trainer import cfee, wflw
 
 MARGIN = 32  # pixels around the 256x256 crop
 PICTURE_SIZE = CROP_SIZE + 2 * MARGIN
 WEBP_QUALITY = 90  # as near to the picture as JPEG at quality 88, which takes a third more room (docs/training.md)
-SAME_FACE = 0.2  # pupil distances: the teacher's points farther off than that are of another face
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 CLIPS = {".mp4", ".mpg", ".mov", ".avi", ".mkv", ".webm", ".m4v"}
 
@@ -49,31 +50,6 @@ class Picture:
     person: str
     clip: str
     hand: np.ndarray | None = None  # (56, 2) hand-placed points, NaN where the template has none
-
-
-class Teacher:
-    """MediaPipe FaceMesh with attention (the release that carries its models): pictures -> 478 points."""
-
-    def __init__(self, video: bool) -> None:
-        self._video = video
-
-    @cached_property
-    def _mesh(self) -> Any:
-        from mediapipe.python.solutions.face_mesh import FaceMesh
-
-        return FaceMesh(static_image_mode=not self._video, max_num_faces=1, refine_landmarks=True)
-
-    def __call__(self, image: np.ndarray) -> np.ndarray | None:
-        found = self._mesh.process(image).multi_face_landmarks
-        if not found:
-            return None
-        height, width = image.shape[:2]
-        points = np.array([(p.x, p.y, p.z) for p in found[0].landmark], np.float32)
-        return points * np.array([width, height, width], np.float32) - np.array([0.5, 0.5, 0], np.float32)
-
-    def close(self) -> None:
-        if "_mesh" in self.__dict__:
-            self._mesh.close()
 
 
 def align(image: np.ndarray, mesh: np.ndarray, five: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -98,7 +74,7 @@ def usable(mesh: np.ndarray) -> bool:
     return bool(0.4 < ratio < 2.5)
 
 
-def still(path: Path, teacher: Teacher, hand: np.ndarray | None = None) -> Iterator[Picture]:
+def still(path: Path, teacher: MeshFinder, hand: np.ndarray | None = None) -> Iterator[Picture]:
     """A picture, if it shows a usable face; `hand`: its (56, 2) hand-placed points. The person is the file name up to
     its first underscore, or what the CFEE database's names say."""
     image = _read(path)
@@ -111,7 +87,7 @@ def still(path: Path, teacher: Teacher, hand: np.ndarray | None = None) -> Itera
     yield Picture(aligned, moved, path.name, person, "", placed)
 
 
-def annotated(face: wflw.Face, teacher: Teacher) -> Iterator[Picture]:
+def annotated(face: wflw.Face, teacher: MeshFinder) -> Iterator[Picture]:
     """A face of WFLW in its picture, whether or not the teacher sees it, too."""
     matrix = similarity(five_points(face.points), TEMPLATE + MARGIN)
     aligned, hand = cut(_read(face.picture), matrix, PICTURE_SIZE), transform(face.points, matrix)
@@ -127,7 +103,7 @@ def annotated(face: wflw.Face, teacher: Teacher) -> Iterator[Picture]:
 def frames(path: Path) -> Iterator[Picture]:
     """A clip's frames, all under the crop of its first face, so that head motion stays in the landmarks."""
     first = None
-    teacher = Teacher(video=True)
+    teacher = MeshFinder(video=True)
     for index, image in enumerate(_decoded(path)):
         mesh = teacher(image)
         if mesh is None:
@@ -181,7 +157,7 @@ class Source(NamedTuple):
     pictures: Callable[[], Iterable[Picture]]
 
 
-def sources(data: Path, teacher: Teacher) -> list[Source]:
+def sources(data: Path, teacher: MeshFinder) -> list[Source]:
     """Everything below a folder: the faces of WFLW where it is laid out as released, other pictures, and clips.
 
     Raises InputError, naming file and line, for lists that are not as they should be.
@@ -216,7 +192,7 @@ def prepare(data: Path, output: Path) -> None:
     if output.suffix != ".npz":
         raise InputError(f"the output should be an .npz file, not {output}")
     folder = output.with_suffix(".parts")
-    teacher = Teacher(video=False)
+    teacher = MeshFinder(video=False)
     parts = []
     for source in tqdm(sources(data, teacher), desc=data.name, unit=" files"):
         part = folder / f"{_key(source, data)}.npz"
@@ -230,26 +206,30 @@ def prepare(data: Path, output: Path) -> None:
 
 def _key(source: Source, data: Path) -> str:
     """Changes with the file, its name, its annotation, and with how pictures are made."""
-    made = f"{version('mediapipe')} {MARGIN} {WEBP_QUALITY} {source.path.relative_to(data)} ".encode()
+    made = f"{version('mediapipe')} {MARGIN} {CELL} {WEBP_QUALITY} {source.path.relative_to(data)} ".encode()
     return sha256(made + source.detail + source.path.read_bytes()).hexdigest()
 
 
 def save(pictures: Iterable[Picture], output: Path) -> None:
-    """Write pictures as one npz: WebP bytes end to end, meshes in 1/32 px, names; moved into place when complete."""
+    """Write pictures as one npz: WebP bytes end to end, meshes in 1/32 px, where MediaPipe sees a person in cells of
+    CELL pixels, names; moved into place when complete."""
     nothing = np.full((len(FACEMESH), 2), np.nan, np.float32)
-    encoded, meshes, hands, names = [], [], [], []
-    for p in pictures:
-        bgr = cv2.cvtColor(p.image, cv2.COLOR_RGB2BGR)
-        encoded.append(cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])[1])
-        meshes.append(np.round(p.mesh * 32))
-        hands.append(nothing if p.hand is None else p.hand)
-        names.append((p.name, p.person, p.clip))
+    encoded, meshes, hands, masks, names = [], [], [], [], []
+    with PersonFinder() as finder:
+        for p in pictures:
+            bgr = cv2.cvtColor(p.image, cv2.COLOR_RGB2BGR)
+            encoded.append(cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])[1])
+            meshes.append(np.round(p.mesh * 32))
+            hands.append(nothing if p.hand is None else p.hand)
+            masks.append(np.packbits(person_cells(finder(p.image)), axis=1))
+            names.append((p.name, p.person, p.clip))
     name, person, clip = zip(*names, strict=True) if names else ((), (), ())
     arrays = {
         "webp": np.concatenate([*encoded, np.zeros(0, np.uint8)]),
         "ends": np.cumsum([len(e) for e in encoded], dtype=np.int64),
         "mesh": np.array(meshes).reshape(-1, 478, 3).astype(np.int16),
         "hand": np.array(hands, np.float32).reshape(-1, len(FACEMESH), 2),
+        "mask": np.array(masks, np.uint8).reshape(-1, PICTURE_SIZE // CELL, PICTURE_SIZE // CELL // 8),
         "name": np.array(name, str),
         "person": np.array(person, str),
         "clip": np.array(clip, str),

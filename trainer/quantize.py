@@ -62,7 +62,7 @@ def frame_inputs(folder: Path, pairs: list[dict[str, np.ndarray]]) -> dict[str, 
     encoder = ov.Core().compile_model(folder / "target_encoder.onnx", "CPU")
     inputs: dict[str, list[Tensors]] = {"detector": [], "generator": []}
     for pair in pairs:
-        read = conditions(pair["driving"][None], pair["target"][None], 256)
+        read = conditions({name: array[None] for name, array in pair.items()}, 256)
         features = {port.any_name: array.copy() for port, array in encoder(photo_inputs(pair)).items()}
         inputs["detector"].append({"crop": pair["truth"][None].astype(np.float32) / 255})
         inputs["generator"].append({"driving": read["driving"], "prior": read["prior"], **features})

@@ -15,10 +15,10 @@ import numpy as np
 
 from realtime.alignment import similarity, transform
 from realtime.expression import smoothstep
+from realtime.faces import MeshFinder
 from realtime.landmarks import BROWS, COUNT, EYES, FACEMESH, LIPS, MIRROR, PUPILS, Array, five_points
 from realtime.motion import FOLDER, save_motion
 from realtime.pose import MEAN_FACE, fit_pose, lift, limit_pose, project, unproject
-from trainer.prepare import Teacher
 
 DEMO_RATE = Fraction(25)
 DEMO = ("talking", "blinking", "smiling", "turning", "surprise")
@@ -74,12 +74,12 @@ TAKES = {
 
 def track_clip(path: Path) -> tuple[Array, Fraction]:
     """FaceMesh's points in every frame of a clip, (T, 56, 2) in its pixels, and its frame rate."""
-    teacher = Teacher(video=True)
+    teacher = MeshFinder(video=True)
     points: list[Array] = []
     with av.open(path) as container:
         rate = container.streams.video[0].average_rate
         for frame in container.decode(video=0):
-            mesh = teacher(frame.to_ndarray(format="rgb24"))
+            mesh = teacher(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
             if mesh is None:
                 raise ValueError(f"{path} shows no face in frame {len(points)}")
             points.append(mesh[FACEMESH, :2])

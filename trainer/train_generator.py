@@ -122,7 +122,7 @@ class GeneratorTask:
 
     def _inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         size, device = batch["photo"].shape[-1], batch["photo"].device
-        read = conditions(batch["driving"].cpu().numpy(), batch["target"].cpu().numpy(), size)
+        read = conditions({name: batch[name].cpu().numpy() for name in ("driving", "target", "own", "apart")}, size)
         inputs = {name: torch.from_numpy(value).to(device) for name, value in read.items()}
         inputs["photo"] = (batch["photo"].float() / 255).contiguous(memory_format=torch.channels_last)
         return inputs
@@ -219,7 +219,7 @@ class GeneratorTask:
     def _rebuilt(self, modules: dict[str, nn.Module], pair: dict[str, Any]) -> np.ndarray:
         """The result for one pair that is not augmented, RGB uint8 (S, S, 3)."""
         device = next(modules["generator"].parameters()).device
-        batch = {k: torch.from_numpy(pair[k])[None].to(device) for k in ("driving", "target")}
+        batch = {k: torch.from_numpy(pair[k])[None].to(device) for k in ("driving", "target", "own", "apart")}
         photo = torch.from_numpy(pair["photo"]).permute(2, 0, 1)[None].to(device)
         inputs = self._inputs(batch | {"photo": photo})
         flow, mask, colour = self.forward(modules, inputs)
