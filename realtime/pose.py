@@ -10,35 +10,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime.landmarks import EYES, Array
+from realtime.landmarks import Array
 
 Vector = NDArray[np.float64]
 Floats = NDArray[np.floating[Any]]
 
-# (56, 3) each: the median of 77 neutral studio faces as FaceMesh sees them, aligned to the crop and made symmetric,
-# and the median of what their smiles add to it.
-MEAN_FACE, SMILE = np.load(Path(__file__).with_name("mean_face.npy"))
+# (56, 3): the median of 77 neutral studio faces as FaceMesh sees them, aligned to the crop and made symmetric.
+MEAN_FACE: Array = np.load(Path(__file__).with_name("mean_face.npy"))
+with np.load(Path(__file__).with_name("head.npz")) as _maps:
+    # What expressions do to a face, (M, 56, 3), each as far as it usually goes, and how much each coordinate of the
+    # points (56, 2) tells beside them, one over its variance (trainer/head.py).
+    EXPRESSIONS, _TRUST = _maps["expressions"], _maps["trust"]
 ORIGIN = np.array([128.0, 145.6], np.float32)  # what scale, roll and turns leave in place: the five points' middle
 
 LOG_SCALE, ROLL, YAW, PITCH = range(4)  # a pose is these, in radians, and the shift of ORIGIN in pixels: (6,)
 REACH = np.array([0.15, 0.44, 0.44, 0.35, 28.0, 28.0])  # how far a photo's head may go
 STEEPEST = 0.8  # radians; beyond it the far half of the face is hidden and its points are guesses
 EYE_CORNERS = [18, 22, 26, 30]
-# How far a point's x and y tell the pose rather than the expression. The middle of the mouth moves sideways only when
-# the head turns, but up and down with every word; brows the same; eye corners hardly ever move.
-_TRUST = np.zeros((56, 2), np.float32)
-_TRUST[EYES] = 0.2, 0.0
-_TRUST[[0, 4, 5, 9, 13, 17]] = 0.5, 0.08
-_TRUST[[43, 52]] = 0.15, 0.0
-_TRUST[[34, 40, 46, 50]] = 0.2, 0.2
-_TRUST[[36, 37, 38, 48]] = 0.5, 0.25
-_TRUST[EYE_CORNERS] = 1.0, 1.0
-_SEEN = np.flatnonzero(_TRUST.any(1))
 _COMPLEX = np.array([1, 1j])  # a similarity is one complex factor and a shift
-_SMILE = SMILE[_SEEN].T.astype(np.float64)
-_WEIGHT = _TRUST[_SEEN].T.ravel().astype(np.float64)  # all x, then all y
-# What holds a turn at 0 where the points hardly tell (square pixels a square radian), and last the smile.
-_PRIOR = np.diag([0.0, 0.0, 60.0, 150.0, 0.0, 0.0, 0.05])
+_MODES = EXPRESSIONS.transpose(2, 1, 0).astype(np.float64)  # (3, 56, M)
+_WEIGHT = _TRUST.T.ravel().astype(np.float64)  # all x, then all y
+_PRIOR = np.diag(np.r_[np.zeros(6), np.ones(len(EXPRESSIONS))])  # the pose is free
 
 
 def soft_limit(x: Floats | float, limit: Floats | float) -> Any:
@@ -76,37 +68,38 @@ def unproject(points: Array, depth: Array, pose: Vector) -> Array:
 
 
 def fit_pose(points: Array, face: Array) -> Vector:
-    """The pose (6,) under which the lifted face (56, 3) comes closest to points (56, 2): two Gauss-Newton steps.
+    """The pose (6,) under which the lifted face (56, 3) most likely became points (56, 2), whatever its expression.
 
-    Starts at the similarity of the eye corners; points count by how little expressions move them. A smile lifts the
-    mouth as a nod does, so that its strength is fitted along with the pose and then dropped.
+    Three Gauss-Newton steps from the similarity of the eye corners. A smile lifts the mouth as a nod does: how far the
+    face went along each of EXPRESSIONS is fitted along with the pose, at a price, and then dropped.
     """
     here, there = (face[EYE_CORNERS, :2] - ORIGIN) @ _COMPLEX, (points[EYE_CORNERS] - ORIGIN) @ _COMPLEX
     centred = here - here.mean()
     turn = np.vdot(centred, there) / np.vdot(centred, centred)
     shift = there.mean() - turn * here.mean()
-    pose = np.array([np.log(abs(turn)), np.angle(turn), 0.0, 0.0, shift.real, shift.imag, 0.0])
-    neutral = (face[_SEEN] - np.append(ORIGIN, 0)).T.astype(np.float64)
-    goal = (points[_SEEN] - ORIGIN).T.astype(np.float64)
-    jacobian = np.zeros((2, len(_SEEN), 7))
+    fitted = np.zeros(len(_PRIOR))
+    fitted[:6] = np.log(abs(turn)), np.angle(turn), 0.0, 0.0, shift.real, shift.imag
+    neutral = (face - np.append(ORIGIN, 0)).T.astype(np.float64)
+    goal = (points - ORIGIN).T.astype(np.float64)
+    jacobian = np.zeros((2, *_MODES.shape[1:2], len(fitted)))
     jacobian[0, :, 4] = jacobian[1, :, 5] = 1
-    for _ in range(2):
-        (cr, cy, cp), (sr, sy, sp) = np.cos(pose[ROLL:4]), np.sin(pose[ROLL:4])
-        scaled_roll = np.exp(pose[LOG_SCALE]) * np.array([[cr, -sr], [sr, cr]])
-        x, y, z = neutral + pose[6] * _SMILE
+    for _ in range(3):
+        (cr, cy, cp), (sr, sy, sp) = np.cos(fitted[ROLL:4]), np.sin(fitted[ROLL:4])
+        scaled_roll = np.exp(fitted[LOG_SCALE]) * np.array([[cr, -sr], [sr, cr]])
+        x, y, z = neutral + _MODES @ fitted[6:]
         across, away = cy * x + sy * z, cy * z - sy * x  # after the yaw
         flat = scaled_roll @ np.array([across, cp * y - sp * away])
         jacobian[:, :, LOG_SCALE] = flat
         jacobian[0, :, ROLL], jacobian[1, :, ROLL] = -flat[1], flat[0]
         jacobian[:, :, YAW] = scaled_roll @ np.array([away, sp * across])
         jacobian[:, :, PITCH] = scaled_roll @ np.array([np.zeros_like(x), -sp * y - cp * away])
-        jacobian[:, :, 6] = scaled_roll @ _SMILE[:2]  # as seen from the front: turns change it little
-        rows = jacobian.reshape(-1, 7)
-        error = (goal - flat - pose[4:6, None]).ravel()
+        jacobian[:, :, 6:] = np.tensordot(camera(fitted), _MODES, 1)
+        rows = jacobian.reshape(-1, len(fitted))
+        error = (goal - flat - fitted[4:6, None]).ravel()
         weighted = rows.T * _WEIGHT
-        pose += np.linalg.solve(weighted @ rows + _PRIOR, weighted @ error - _PRIOR @ pose)
-        pose[YAW:4] = np.minimum(np.maximum(pose[YAW:4], -STEEPEST), STEEPEST)
-    return pose[:6]
+        fitted += np.linalg.solve(weighted @ rows + _PRIOR, weighted @ error - _PRIOR @ fitted)
+        fitted[YAW:4] = np.minimum(np.maximum(fitted[YAW:4], -STEEPEST), STEEPEST)
+    return fitted[:6]
 
 
 def lift(points: Array) -> Array:

@@ -35,7 +35,7 @@ from realtime.pose import MEAN_FACE, project
 from realtime.prior import CROP_CELLS, flow_prior
 from tests.drawn import portrait_mesh, write_drawn
 from trainer.data import Pictures
-from trainer.head import CENTRE, fit, fit_head, mean_face
+from trainer.head import CENTRE, MODES, NOISE, fit, fit_expressions, fit_head, mean_face
 from trainer.mesh import turn
 from trainer.prepare import PICTURE_SIZE, Picture, save
 
@@ -220,45 +220,52 @@ def test_a_folder_of_faces_is_fitted(tmp_path: Path) -> None:
     with np.load(tmp_path / "head.npz") as maps:
         assert maps["own"].shape == (113, 2 * len(HEAD))
         assert maps["shift"].shape == (112, 2 * len(HEAD))
+        assert maps["expressions"].shape == (MODES, 56, 3)
+        assert maps["trust"].shape == (56, 2)
 
 
-def write_smiles(path: Path, kinds: tuple[str, ...]) -> np.ndarray:
-    """Stills of five people, whose heads differ in place, size and pose; what a smile adds to a face (56, 3)."""
+def write_people(path: Path, kind: str) -> None:
+    """A still each of five people, whose heads differ in place and size."""
     image, mesh = np.zeros((PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8), portrait_mesh()
-    smile = np.zeros((56, 3), np.float32)
-    smile[LIPS] = 0, -1, 2
-    smile[MOUTH_CORNERS] = [(-6, -3, 4), (6, -3, 4)]
     rng, pictures = np.random.default_rng(0), []
     for number in range(5):
-        for kind in kinds:
-            face, pose = mesh.astype(np.float64), turn(0, 0, 0.1 * number)
-            if kind == "smiling":
-                face[FACEMESH] += smile
-                pose = turn(*rng.normal(0, 0.1, 3))
-            face = (face - face.mean(0)) @ pose.T * (0.6 + 0.1 * number) + [160, 150, 0] + rng.normal(0, 5, 3)
-            pictures.append(Picture(image, face.astype(np.float32), f"{number}_{kind}.jpg", f"person {number}", ""))
+        face = (mesh - mesh.mean(0)) @ turn(0, 0, 0.1 * number).T * (0.6 + 0.1 * number) + [160, 150, 0]
+        face = (face + rng.normal(0, 5, 3)).astype(np.float32)
+        pictures.append(Picture(image, face, f"{number}_{kind}.jpg", f"person {number}", ""))
     save(pictures, path)
-    return smile
 
 
-def test_a_mean_face_and_its_smile_are_found_whatever_the_pose(tmp_path: Path) -> None:
-    smile = write_smiles(tmp_path / "data.npz", ("neutral", "smiling"))
-    face, added = mean_face(Pictures(tmp_path / "data.npz"))
+def test_a_mean_face_is_found_wherever_it_is(tmp_path: Path) -> None:
+    write_people(tmp_path / "data.npz", "neutral")
+    face = mean_face(Pictures(tmp_path / "data.npz"))
     assert face[MIRROR] * [-1, 1, 1] + [256, 0, 0] == pytest.approx(face, abs=0.01)
     assert face[[18, 22, 26, 30], 2].mean() == pytest.approx(0, abs=0.01)
     assert np.abs(face - MEAN_FACE).max() < 25  # a face, in the place of a crop
-    grown = np.linalg.norm(added[MOUTH_CORNERS]) / np.linalg.norm(smile[MOUTH_CORNERS])  # the crop has its own scale
-    np.testing.assert_allclose(added, grown * smile, atol=0.15)
 
 
-def test_without_smiles_there_is_no_mean_face(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_smiles(tmp_path / "data.npz", ("neutral",))
-    with pytest.raises(InputError, match="nobody with one still named"):
+def test_without_neutral_stills_there_is_no_mean_face(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_people(tmp_path / "data.npz", "smiling")
+    with pytest.raises(InputError, match=r"no still named \*neutral"):
         mean_face(Pictures(tmp_path / "data.npz"))
     paths = [f"--{name}={tmp_path / file}" for name, file in (("data", "data.npz"), ("output", "head.npz"))]
     assert run.main(["train", "head", *paths, f"--mean-face={tmp_path / 'face.npy'}"]) == 2
-    assert "named *smiling" in capsys.readouterr().err
+    assert "named *neutral" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz"]
+
+
+def test_expressions_are_the_directions_in_which_faces_change() -> None:
+    rng = np.random.default_rng(0)
+    smile, jaw = np.zeros((2, 56, 3))
+    smile[MOUTH_CORNERS] = [(-6, -3, 4), (6, -3, 4)]
+    jaw[LIPS, 1] = 8
+    strength = rng.normal(0, [[1.5, 0.5]], (3000, 2))
+    changes = np.tensordot(strength, [smile, jaw], 1) + rng.normal(0, 0.3, (3000, 56, 3))
+    fitted = fit_expressions(changes)
+    for expression, size in ((smile, 1.5), (jaw, 0.5)):
+        flat = size * expression.ravel()
+        along = fitted["expressions"].reshape(MODES, -1) @ flat / np.linalg.norm(flat)
+        assert np.linalg.norm(along) == pytest.approx(np.linalg.norm(flat), rel=0.1)
+    np.testing.assert_allclose(fitted["trust"], 1 / (0.3**2 + NOISE**2), rtol=0.05)
 
 
 @pytest.mark.parametrize(

@@ -29,15 +29,14 @@ def add_train(subparsers: "Subparsers") -> None:
     prepare.add_argument("--output", required=True, type=Path, help="npz file to write")
     prepare.set_defaults(run=_prepare)
 
-    head = kinds.add_parser("head", help="fit the points of the head that the flow prior regresses from the landmarks")
+    head = kinds.add_parser("head", help="fit what 56 landmarks tell of a head, and what expressions do to a face")
     head.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
     head.add_argument("--output", required=True, type=Path, help="npz file to write: realtime/head.npz ships")
     head.add_argument(
         "--mean-face",
         type=Path,
         metavar="FILE",
-        help="npy file for the mean face and its smile, of people's stills named *neutral and *smiling, too: "
-        "realtime/mean_face.npy ships",
+        help="npy file for the mean face, of people's stills named *neutral, too: realtime/mean_face.npy ships",
     )
     head.set_defaults(run=_head)
 
@@ -162,7 +161,7 @@ def _head(options: argparse.Namespace) -> None:
     pictures = Pictures(options.data)
     if options.mean_face:
         np.save(options.mean_face, mean_face(pictures))
-        print(f"{options.mean_face}: the mean face and its smile")
+        print(f"{options.mean_face}: the mean face")
     print(f"{options.output}: {fit(pictures, options.output):.2f} crop pixels from the meshes")
 
 

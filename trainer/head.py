@@ -1,5 +1,6 @@
 """What the live program knows of heads: the points of HEAD from the 56 landmarks, by ridge regression on the teacher's
-meshes (realtime.head), and the mean face and its smile (realtime.pose)."""
+meshes (realtime.head); what expressions do to a face, by their principal components, and the mean face
+(realtime.pose)."""
 
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from realtime.errors import InputError
 from realtime.head import HEAD, head_mirror
 from realtime.landmarks import COUNT, CROP_SIZE, FACEMESH, MIRROR, five_points
 from trainer.data import Pictures
-from trainer.mesh import EYE_CORNERS, rigid_fit
+from trainer.mesh import EYE_CORNERS, STABLE, rigid_fit
 from trainer.pairs import Pairs, moved_mesh
 
 PAIRS = 15000
@@ -22,7 +23,8 @@ GROUPS = (
     *([34, 46], [40, 50], [35, 36, 37, 38, 39, 47, 48, 49], [41, 42, 43, 44, 45, 51, 52, 53]),
 )
 CENTRE = (CROP_SIZE - 1) / 2
-STILL = [*EYE_CORNERS.ravel(), 168, 6, 197, 195, 5]  # with the nose's bridge: the vertices that a smile moves least
+MODES = 8  # expressions, of which four fifths of the motion of held-out faces are made
+NOISE = 1.0  # crop pixels by which points are off, whatever the expression
 
 
 def mesh_pairs(pairs: Pairs, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -61,6 +63,39 @@ def fit_head(rest: np.ndarray, changed: np.ndarray) -> dict[str, np.ndarray]:
     return {"own": _ridge(points, own, OWN_RIDGE), "shift": shift.astype(np.float32)}
 
 
+def expression_changes(pairs: Pairs, count: int, rng: np.random.Generator) -> np.ndarray:
+    """What expressions do to faces, (N, 56, 3) in crop pixels with the head held still: between frames of one clip and
+    stills of one person, half of `count` of each that there are. Raises InputError where there are neither."""
+    pictures, found = pairs.pictures, []
+
+    def upright(index: int) -> np.ndarray:
+        mesh = pictures.mesh[index]
+        return moved_mesh(mesh, similarity(five_points(pictures.points[index]))).astype(np.float64)
+
+    for group in (pairs.clips, pairs.people):
+        for number in range(count // 2 if group else 0):
+            a, b = (upright(int(i)) for i in rng.choice(group[number % len(group)], 2, replace=False))
+            rotation, shift = rigid_fit(b[STABLE], a[STABLE])
+            found.append((b @ rotation.T + shift - a)[FACEMESH])
+    if not found:
+        raise InputError(f"{pictures.path} shows nobody twice: a clip, or several stills of one person, are needed")
+    return np.array(found)
+
+
+def fit_expressions(changes: np.ndarray) -> dict[str, np.ndarray]:
+    """`expressions` (MODES, 56, 3): the principal components of changes (N, 56, 3), each times its standard deviation;
+    `trust` (56, 2): one over the variance of what they leave of x and y, and NOISE. Both mirror-symmetric."""
+    both = np.concatenate([changes, changes[:, MIRROR] * [-1, 1, 1]]).reshape(2 * len(changes), -1)
+    _, strength, modes = np.linalg.svd(both, full_matrices=False)
+    modes = modes[:MODES]
+    left = (both - both @ modes.T @ modes).reshape(-1, COUNT, 3)
+    spread = strength[:MODES, None] / np.sqrt(len(both))
+    return {
+        "expressions": (spread * modes).reshape(-1, COUNT, 3).astype(np.float32),
+        "trust": (1 / (np.square(left[..., :2]).mean(0) + NOISE**2)).astype(np.float32),
+    }
+
+
 def _group_means() -> np.ndarray:
     """The linear map (112, 24) from all points' coordinates to the means of GROUPS."""
     means = np.zeros((COUNT, 2, len(GROUPS), 2))
@@ -75,10 +110,12 @@ def _ridge(x: np.ndarray, y: np.ndarray, strength: float) -> np.ndarray:
 
 def fit(pictures: Pictures, output: Path, count: int = PAIRS, seed: int = 0) -> float:
     """Fit on the training people and save; returns the held-out share's root mean square error in crop pixels."""
-    rest, changed = mesh_pairs(Pairs(pictures, CROP_SIZE), count, np.random.default_rng(seed))
+    pairs = Pairs(pictures, CROP_SIZE)
+    rest, changed = mesh_pairs(pairs, count, np.random.default_rng(seed))
     order = np.random.default_rng(seed).permutation(len(rest))
     kept, tried = order[len(order) // 10 :], order[: len(order) // 10]
     maps = fit_head(rest[kept], changed[kept])
+    maps |= fit_expressions(expression_changes(pairs, count, np.random.default_rng(seed)))
     change = (changed - rest)[tried]
     guess = change[:, FACEMESH].reshape(-1, 2 * COUNT) @ maps["shift"]
     np.savez(output, **maps)
@@ -86,25 +123,16 @@ def fit(pictures: Pictures, output: Path, count: int = PAIRS, seed: int = 0) -> 
 
 
 def mean_face(pictures: Pictures) -> np.ndarray:
-    """The mean face, and what a smile adds to it: (2, 56, 3) float32, in crop pixels, depth from the eye corners on.
-
-    The medians over all people with stills whose names end in "neutral" and "smiling", as the teacher sees them, the
-    head's pose taken out of the smile; both mirror-symmetric. Raises InputError if nobody has both.
+    """The mean face, (56, 3) float32, in crop pixels, depth from the eye corners on: the median over all people with a
+    still whose name ends in "neutral", as the teacher sees them; mirror-symmetric. Raises InputError if there is none.
     """
-    kept = np.flatnonzero((pictures.clips == "") & pictures.mesh.any((1, 2)))
-    # "neutral" and "smiling" are seven letters each
-    stills = {(str(pictures.persons[i]), Path(str(pictures.names[i])).stem[-7:]): pictures.mesh[i] for i in kept}
-    people = sorted(person for person, kind in stills if kind == "neutral" and (person, "smiling") in stills)
-    if not people:
-        raise InputError(f"{pictures.path} has nobody with one still named *neutral and one named *smiling")
-    rest, added = [], []
-    for person in people:
-        neutral, smile = stills[person, "neutral"], stills[person, "smiling"]
-        neutral = moved_mesh(neutral, similarity(five_points(neutral[FACEMESH, :2])))
-        neutral[:, 2] -= neutral[EYE_CORNERS, 2].mean()
-        turned, shift = rigid_fit(smile[STILL], neutral[STILL])
-        rest.append(neutral[FACEMESH])
-        added.append((smile @ turned.T + shift - neutral)[FACEMESH])
-    face, smile = np.median(rest, 0), np.median(added, 0)
-    both = [face + face[MIRROR] * [-1, 1, 1] + [CROP_SIZE, 0, 0], smile + smile[MIRROR] * [-1, 1, 1]]
-    return np.array(both, np.float32) / 2
+    rest = []
+    for index in np.flatnonzero((pictures.clips == "") & pictures.mesh.any((1, 2))):
+        if Path(str(pictures.names[index])).stem.endswith("neutral"):
+            mesh = pictures.mesh[index]
+            mesh = moved_mesh(mesh, similarity(five_points(mesh[FACEMESH, :2])))
+            rest.append(mesh[FACEMESH] - [0, 0, mesh[EYE_CORNERS, 2].mean()])
+    if not rest:
+        raise InputError(f"{pictures.path} has no still named *neutral")
+    face = np.median(rest, 0)
+    return ((face + face[MIRROR] * [-1, 1, 1] + [CROP_SIZE, 0, 0]) / 2).astype(np.float32)
