@@ -25,7 +25,7 @@ OUTLINE_COUNT = len(OVAL)
 # Nose, cheeks, forehead and chin, on which no landmark lies, and which a turn moves by their own depth: the middle
 # line, then both sides.
 MIDLINE = np.array([151, 6, 195, 1, 2, 200])
-SIDES = np.array([[129, 358], [50, 280], [205, 425], [187, 411], [117, 346], [69, 299], [210, 430]])
+SIDES = np.array([[129, 358], [50, 280], [205, 425], [187, 411], [117, 346], [69, 299], [210, 430], [139, 368], [71, 301]])
 HEAD = np.r_[OVAL, MIDLINE, SIDES.T.ravel()]
 
 MARGIN = 64  # crop pixels beyond the crop at which nothing moves
