@@ -5,6 +5,7 @@ What else MediaPipe sees of a picture, a face's 478 points and where there is a 
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -57,17 +58,22 @@ class Face:
     crop: Image
 
 
+_starting = threading.Lock()  # one graph at a time: there is one standard error
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Standard error to nowhere: MediaPipe's C++ greets there when a graph starts, and no setting stops it."""
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
+def quiet() -> Iterator[None]:
+    """Standard error to nowhere: MediaPipe's C++ greets there when a graph starts or first sees a face, and no setting
+    stops it."""
+    with _starting:
+        saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(nowhere)
 
 
 class FaceFinder:
@@ -75,7 +81,7 @@ class FaceFinder:
     ears, hair and collars look like second faces to it."""
 
     def __init__(self) -> None:
-        with _quiet():
+        with quiet():
             self._short_range, self._full_range = self._models = [
                 FaceDetection(min_detection_confidence=0.5, model_selection=selection) for selection in (0, 1)
             ]

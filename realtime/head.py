@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realtime.alignment import inverse, scale_of, similarity, transform
-from realtime.faces import MeshFinder, PersonFinder
+from realtime.faces import MeshFinder, PersonFinder, quiet
 from realtime.landmarks import CROP_SIZE, FACEMESH, Array, five_points, pupil_distance
 
 # FaceMesh vertices. The face's outline, clockwise from the forehead, in every picture that is upright.
@@ -25,7 +25,9 @@ OUTLINE_COUNT = len(OVAL)
 # Nose, cheeks, forehead and chin, on which no landmark lies, and which a turn moves by their own depth: the middle
 # line, then both sides.
 MIDLINE = np.array([151, 6, 195, 1, 2, 200])
-SIDES = np.array([[129, 358], [50, 280], [205, 425], [187, 411], [117, 346], [69, 299], [210, 430], [139, 368], [71, 301]])
+SIDES = np.array(
+    [[129, 358], [50, 280], [205, 425], [187, 411], [117, 346], [69, 299], [210, 430], [139, 368], [71, 301]]
+)
 HEAD = np.r_[OVAL, MIDLINE, SIDES.T.ravel()]
 
 MARGIN = 64  # crop pixels beyond the crop at which nothing moves
@@ -124,7 +126,7 @@ def see_head(picture: NDArray[np.uint8], points: Array) -> Head:
     """The head that MediaPipe sees in a crop with the same margin on every side, uint8 (S, S, 3), S at least 256, with
     landmarks (56, 2) in crop pixels; of a face that it does not make out, a drawn one, what the landmarks tell."""
     margin = (len(picture) - CROP_SIZE) / 2
-    with MeshFinder(video=False) as mesh_finder, PersonFinder() as person_finder:
+    with quiet(), MeshFinder(video=False) as mesh_finder, PersonFinder() as person_finder:
         found, person = mesh_finder(picture), person_cells(person_finder(picture))
     mesh = None if found is None else found[:, :2] - np.float32(margin)
     if mesh is not None and np.linalg.norm(mesh[FACEMESH] - points, axis=1).mean() > SAME_FACE * pupil_distance(points):

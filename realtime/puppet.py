@@ -135,6 +135,8 @@ class Puppet:
         self._features = self._models.encode_target(cut(photo, matrix), render_heatmaps(points))
         wide = np.column_stack([matrix[:, :2], matrix[:, 2] + MARGIN])
         self._head = see_head(cut(photo, wide, CROP_SIZE + 2 * MARGIN), points)
+        if not self._head.apart.any():
+            self._notify("no background can be told from the photo's person: what is beside the head moves with it")
         self._compositor = Compositor(photo, matrix)
         return points
 

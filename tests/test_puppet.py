@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from realtime.errors import InputError
-from realtime.faces import FaceState
+from realtime.faces import FaceState, PersonFinder
 from realtime.landmarks import CROP_SIZE, INNER_LIPS, MIRROR, Array, pupil_distance
 from realtime.photo import load_photo
 from realtime.puppet import STAGES, Models, Puppet, Result
@@ -68,6 +68,19 @@ def test_the_first_face_is_neutral_and_leaves_the_photo_nearly_as_it_is(puppet: 
     assert result.points.shape == (56, 2)
     assert result.crop is not None
     assert difference(result.image, HOPPER) < 0.5
+
+
+def test_a_head_that_turns_leaves_the_background_alone(puppet: Puppet) -> None:
+    with PersonFinder() as finder:
+        person = cv2.dilate((finder(HOPPER) > 0.5).astype(np.uint8), np.ones((81, 81))) > 0
+    beside = ~person
+    beside[:60] = beside[420:] = False  # of what is as high as the head
+    assert beside.mean() > 0.1
+    results, _ = play(puppet, "turning")
+    for result in results[10::10]:
+        change = np.abs(result.image.astype(int) - HOPPER).mean(-1)
+        assert change[beside].mean() < 1
+    assert max(difference(result.image, HOPPER) for result in results) > 8
 
 
 def test_a_track_moves_the_mouth_and_nothing_far_from_the_face(puppet: Puppet) -> None:
