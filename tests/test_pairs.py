@@ -24,7 +24,7 @@ from trainer.mesh import (
     turn,
 )
 from trainer.metrics import eye_opening, mouth_opening
-from trainer.pairs import Pairs, augmented, mouth_interior
+from trainer.pairs import Pairs, augmented, conditions, mouth_interior
 from trainer.prepare import MARGIN
 from trainer.train_detector import DetectorTask
 
@@ -169,6 +169,32 @@ def test_augmented_pairs_keep_their_flow(pairs: Pairs) -> None:
         before, after = difference(pair["photo"], pair["truth"], face), difference(warped(pair), pair["truth"], face)
         assert after < 0.6 * before, seed
     assert mirrored == {True, False}
+
+
+@pytest.mark.parametrize("kind", ["turn", "change"])
+def test_the_head_of_a_pair_is_its_photos(pairs: Pairs, kind: str) -> None:
+    """Whichever of the two is the photo, moving its head by the landmarks leads there from the truth."""
+    for seed in range(4):
+        pair = pairs.reanimated(int(pairs.stills[0]), np.random.default_rng(seed), kind)
+        prior = conditions({name: array[None] for name, array in pair.items()}, 256)["prior"][0, :2]
+        face = cv2.erode(pair["weight"], np.ones((9, 9))) > 0.5
+        still, off = (np.linalg.norm(flow[:, face], axis=0).mean() for flow in (pair["flow"], prior - pair["flow"]))
+        assert off < max(0.4 * still, 1), seed
+
+
+def test_a_mirrored_pair_has_a_mirrored_head(pairs: Pairs) -> None:
+    rng = np.random.default_rng(2)
+    plain = pairs.reanimated(int(pairs.stills[1]), rng, "change")
+    plain["apart"] = rng.uniform(0, 20, plain["apart"].shape).astype(np.float32)
+    flips = 0
+    for seed in range(4):
+        pair = augmented(dict(plain), np.random.default_rng(seed))
+        asked, made = (conditions({k: v[None] for k, v in one.items()}, 256)["prior"][0, :2] for one in (plain, pair))
+        if np.abs(pair["weight"] - plain["weight"]).max() > 0:
+            flips += 1
+            asked = asked[:, :, ::-1] * np.float32([-1, 1])[:, None, None]
+        assert np.median(np.abs(made - asked)) < 0.3
+    assert 0 < flips < 4
 
 
 def test_draws_depend_on_the_generator_alone(pairs: Pairs) -> None:
