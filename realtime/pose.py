@@ -24,7 +24,8 @@ with np.load(Path(__file__).with_name("head.npz")) as _maps:
 ORIGIN = np.array([128.0, 145.6], np.float32)  # what scale, roll and turns leave in place: the five points' middle
 
 LOG_SCALE, ROLL, YAW, PITCH = range(4)  # a pose is these, in radians, and the shift of ORIGIN in pixels: (6,)
-REACH = np.array([0.15, 0.44, 0.44, 0.35, 28.0, 28.0])  # how far a photo's head may go
+REACH: Vector = np.array([0.15, 0.44, 0.44, 0.35, 28.0, 28.0])  # how far a photo's head may go
+AWAY = 0.15, 0.5  # yaw of a photo's face from which on its reach in yaw shrinks, and to which
 STEEPEST = 0.8  # radians; beyond it the far half of the face is hidden and its points are guesses
 EYE_CORNERS = [18, 22, 26, 30]
 _COMPLEX = np.array([1, 1j])  # a similarity is one complex factor and a shift
@@ -40,9 +41,18 @@ def soft_limit(x: Floats | float, limit: Floats | float) -> Any:
     return np.sign(x) * (np.minimum(np.abs(x), knee) + (limit - knee) * np.tanh(over / (limit - knee)))
 
 
-def limit_pose(pose: Vector) -> Vector:
+def photo_reach(photo: Array) -> Vector:
+    """How far the head of a photo with points (56, 2) may go, as a pose (6,): REACH, but half as far in yaw if it looks
+    away. Turned back it would show a cheek of which the photo has hardly a pixel, turned on a profile."""
+    away = (abs(fit_pose(photo, MEAN_FACE)[YAW]) - AWAY[0]) / (AWAY[1] - AWAY[0])
+    reach = REACH.astype(np.float64)
+    reach[YAW] *= 1 - 0.5 * np.clip(away, 0, 1)
+    return reach
+
+
+def limit_pose(pose: Vector, reach: Vector = REACH) -> Vector:
     """A pose (6,) within what a photo has pixels for."""
-    return soft_limit(pose, REACH)  # type: ignore[no-any-return]
+    return soft_limit(pose, reach)  # type: ignore[no-any-return]
 
 
 def camera(pose: Vector) -> Vector:

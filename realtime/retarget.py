@@ -25,7 +25,7 @@ from realtime.expression import (
     smoothstep,
 )
 from realtime.landmarks import BROWS, COUNT, CROP_SIZE, EYES, LIPS, PUPILS, Array, five_points
-from realtime.pose import fit_pose, lift, limit_pose, project, unproject
+from realtime.pose import fit_pose, lift, limit_pose, photo_reach, project, unproject
 from realtime.smoothing import PointSmoother
 
 MOTIONS = ("relative", "absolute")
@@ -133,7 +133,7 @@ class Retargeter:
 
     def _set_photo(self, photo_points: Array) -> None:
         self.photo_points = photo_points.astype(np.float32)
-        self._photo = lift(self.photo_points)
+        self._photo, self._reach = lift(self.photo_points), photo_reach(self.photo_points)
         self._photo_eyes = measure_eyes(self.photo_points)
         if self._source is not None:
             self._set_neutral(self._source)
@@ -219,7 +219,7 @@ class Retargeter:
         move_lips(face, photo, self._neutral, change)
         move_eyes(face, photo, self._photo_eyes, np.maximum(1 + gains.eyes * (opening - 1), 0), change)
         move_pupils(face, self._photo_eyes, gains.gaze * self._gaze)
-        driven = project(face, limit_pose(gains.head * pose))
+        driven = project(face, limit_pose(gains.head * pose, self._reach))
         return np.clip(driven, MARGIN, CROP_SIZE - 1 - MARGIN)
 
     def _is_awake(self, opening: Array, timestamp: float) -> bool:

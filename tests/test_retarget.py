@@ -133,6 +133,15 @@ def test_head_motion_has_soft_limits(photo: Array) -> None:
     assert (np.abs(limit_pose(100 * REACH)) <= REACH).all()
 
 
+@pytest.mark.parametrize(("own", "share"), [(0.0, 1.0), (0.1, 1.0), (0.5, 0.5), (-0.5, 0.5)])
+def test_a_photo_that_looks_away_turns_half_as_far(own: float, share: float) -> None:
+    face = project(MEAN_FACE, np.array([0, 0, own, 0, 0, 0]))
+    for yaw in (-0.6, 0.6):
+        driven = play(np.stack([NEUTRAL, project(MEAN_FACE, np.array([0, 0, yaw, 0, 0, 0]))]), face, smoothing=0)[-1]
+        turned = fit_pose(driven, lift(face))[YAW]
+        assert turned * np.sign(yaw) == pytest.approx(share * REACH[YAW], rel=0.15)
+
+
 def test_a_still_source_gives_a_still_picture(photo: Array) -> None:
     noisy = NEUTRAL + np.random.default_rng(1).normal(0, 0.3, (200, 56, 2)).astype(np.float32)
     shaking = play(noisy, photo, 30, smoothing=0)[30:].std(0).mean()
