@@ -63,8 +63,8 @@ _starting = threading.Lock()  # one graph at a time: there is one standard error
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Standard error to nowhere: MediaPipe's C++ greets there when a graph starts or first sees a face, and no setting
-    stops it."""
+    """The process's standard error to nowhere, for as short as can be: MediaPipe's C++ greets there when a graph starts
+    or first sees a face, and no setting stops it."""
     with _starting:
         saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)
@@ -161,7 +161,9 @@ class PersonFinder:
     """MediaPipe's selfie segmentation: where a picture shows a person."""
 
     def __init__(self) -> None:
-        self._model = SelfieSegmentation(model_selection=0)
+        with quiet():
+            self._model = SelfieSegmentation(model_selection=0)
+            self._model.process(np.zeros((128, 128, 3), np.uint8))
 
     def __call__(self, image: Image) -> Array:
         """The share of each pixel of an RGB uint8 image that is person, (H, W) float32 in [0, 1]."""

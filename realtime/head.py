@@ -4,9 +4,11 @@ MediaPipe sees a photo's outline and person once; from frame to frame there are 
 told by maps that were fitted beforehand (trainer/head.py).
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -122,17 +124,39 @@ def make_head(
     return Head(points, own, apart)
 
 
-def see_head(picture: NDArray[np.uint8], points: Array) -> Head:
-    """The head that MediaPipe sees in a crop with the same margin on every side, uint8 (S, S, 3), S at least 256, with
-    landmarks (56, 2) in crop pixels; of a face that it does not make out, a drawn one, what the landmarks tell."""
-    margin = (len(picture) - CROP_SIZE) / 2
-    with quiet(), MeshFinder(video=False) as mesh_finder, PersonFinder() as person_finder:
-        found, person = mesh_finder(picture), person_cells(person_finder(picture))
-    mesh = None if found is None else found[:, :2] - np.float32(margin)
-    if mesh is not None and np.linalg.norm(mesh[FACEMESH] - points, axis=1).mean() > SAME_FACE * pupil_distance(points):
-        mesh = None
-    to_cells = cells_of(margin)
-    return make_head(points, mesh, person, to_cells)
+class HeadFinder:
+    """MediaPipe's view of a photo's head: FaceMesh's points, and where there is a person. One thread owns it."""
+
+    def __init__(self) -> None:
+        self._mesh, self._person = MeshFinder(video=False), PersonFinder()
+        self._greeted = False
+
+    def find(self, picture: NDArray[np.uint8], points: Array) -> Head:
+        """The head in a crop with the same margin on every side, uint8 (S, S, 3), S at least 256, with landmarks
+        (56, 2) in crop pixels; of a face that MediaPipe does not make out, a drawn one, what the landmarks tell."""
+        margin = (len(picture) - CROP_SIZE) / 2
+        with nullcontext() if self._greeted else quiet():
+            found, person = self._mesh(picture), person_cells(self._person(picture))
+        self._greeted = True
+        mesh = None if found is None else found[:, :2] - np.float32(margin)
+        if mesh is not None and _apart(mesh[FACEMESH], points) > SAME_FACE:
+            mesh = None
+        return make_head(points, mesh, person, cells_of(margin))
+
+    def close(self) -> None:
+        self._mesh.close()
+        self._person.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _apart(points: Array, others: Array) -> float:
+    """The mean distance of points (56, 2) from others, in the others' pupil distances."""
+    return float(np.linalg.norm(points - others, axis=1).mean() / pupil_distance(others))
 
 
 def person_cells(share: Array) -> Mask:

@@ -9,7 +9,7 @@ import numpy as np
 from realtime.annotation import find_face
 from realtime.errors import InputError
 from realtime.faces import FaceFinder
-from realtime.head import see_head
+from realtime.head import Head, HeadFinder
 from realtime.landmarks import Array, heatmap_points, render_heatmaps
 from realtime.photo import load_photo, portrait_names
 from realtime.prior import driving_prior
@@ -22,16 +22,17 @@ GREY = 255  # levels of a colour
 
 
 class Face(NamedTuple):
-    """crop: a photo's face, uint8 (256, 256, 3); points: (56, 2) in it; driving: where they shall go, (56, 2) each."""
+    """crop: a photo's face, uint8 (256, 256, 3); head: what is seen of it; driving: where its points shall go, (56, 2)
+    each."""
 
     crop: Image
-    points: Array
+    head: Head
     driving: list[Array]
 
 
 def portrait_faces(models: Models, poses: int = POSES) -> Iterator[Face]:
     """The embedded portraits, each driven to some poses of a recorded motion."""
-    with FaceFinder() as finder:
+    with FaceFinder() as finder, HeadFinder() as head_finder:
         for name in portrait_names():
             face = find_face(load_photo(name), models.detect, finder)
             if face is None:
@@ -43,7 +44,8 @@ def portrait_faces(models: Models, poses: int = POSES) -> Iterator[Face]:
                 for frame in MotionSource("talking")
                 if frame.points is not None
             ]
-            yield Face(face.crop, points, list(islice(moved, len(moved) // poses - 1, None, len(moved) // poses)))
+            head = head_finder.find(face.crop, points)
+            yield Face(face.crop, head, list(islice(moved, len(moved) // poses - 1, None, len(moved) // poses)))
 
 
 def difference(models: Models, reference: Models, faces: list[Face]) -> dict[str, float]:
@@ -56,8 +58,8 @@ def difference(models: Models, reference: Models, faces: list[Face]) -> dict[str
     def note(name: str, ours: Array, theirs: Array, scale: float = 1) -> None:
         worst[name] = max(worst[name], scale * float(np.abs(ours - theirs).max()))
 
-    for crop, points, poses in faces:
-        head, theirs = see_head(crop, points), reference.detect(crop).copy()
+    for crop, head, poses in faces:
+        theirs = reference.detect(crop).copy()
         note("landmarks", heatmap_points(models.detect(crop).copy())[0], heatmap_points(theirs)[0])
         features = [one.encode_target(crop, theirs) for one in (models, reference)]
         for pose in poses:

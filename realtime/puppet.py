@@ -13,7 +13,7 @@ from realtime.alignment import cut, inverse, transform
 from realtime.compositor import Compositor
 from realtime.errors import InputError
 from realtime.faces import FaceFinder, FaceState, FaceTracker, acquire, align, is_facelike
-from realtime.head import MARGIN, see_head
+from realtime.head import MARGIN, HeadFinder
 from realtime.landmarks import CROP_SIZE, MIRROR, Array, heatmap_points, pupil_distance, render_heatmaps
 from realtime.photo import Notify
 from realtime.prior import CROP_CELLS, flow_prior, uncovered
@@ -111,7 +111,7 @@ class Puppet:
         self._models, self._notify = models, notify
         self._detect_ms = 0.0
         self._looking = threading.Lock()  # of the finder, the detector and the tracker
-        self._finder = FaceFinder()
+        self._finder, self._head_finder = FaceFinder(), HeadFinder()
         self._tracker = FaceTracker(self._detect, self._finder)
         try:
             self.retargeter = Retargeter(self._take(photo), settings)
@@ -132,12 +132,13 @@ class Puppet:
             measured = self._photo_points(photo, self._frame_face(photo))
         matrix = align(measured)
         points = transform(measured, matrix)
-        self._features = self._models.encode_target(cut(photo, matrix), render_heatmaps(points))
         wide = np.column_stack([matrix[:, :2], matrix[:, 2] + MARGIN])
-        self._head = see_head(cut(photo, wide, CROP_SIZE + 2 * MARGIN), points)
-        if not self._head.apart.any():
+        head = self._head_finder.find(cut(photo, wide, CROP_SIZE + 2 * MARGIN), points)
+        compositor = Compositor(photo, matrix)
+        self._features = self._models.encode_target(cut(photo, matrix), render_heatmaps(points))
+        self._head, self._compositor = head, compositor
+        if not head.apart.any():
             self._notify("no background can be told from the photo's person: what is beside the head moves with it")
-        self._compositor = Compositor(photo, matrix)
         return points
 
     def animate(self, frame: Frame) -> Result:
@@ -171,6 +172,7 @@ class Puppet:
 
     def close(self) -> None:
         self._finder.close()
+        self._head_finder.close()
 
     def _drive(self, points: Array | None, timestamp: float) -> tuple[Array, Array, Array]:
         """Driving heatmaps, wide flow prior and what is uncovered, for the source's points or for their absence."""

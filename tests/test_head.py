@@ -1,5 +1,6 @@
 """Heads: what is seen of a photo's, how it moves, and the maps that are fitted for it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -21,12 +22,12 @@ from realtime.head import (
     RIM,
     RINGS,
     STRETCH,
+    HeadFinder,
     cells_of,
     head_mirror,
     make_head,
     ring_points,
     ring_shift,
-    see_head,
     silhouette,
 )
 from realtime.landmarks import CROP_SIZE, FACEMESH, LIPS, MIRROR, MOUTH_CORNERS, five_points
@@ -43,6 +44,12 @@ FACE = MEAN_FACE[:, :2].astype(np.float32)
 
 
 @pytest.fixture(scope="module")
+def finder() -> Iterator[HeadFinder]:
+    with HeadFinder() as finder:
+        yield finder
+
+
+@pytest.fixture(scope="module")
 def seen() -> tuple[np.ndarray, np.ndarray]:
     """A portrait's crop with the margin around it, and FaceMesh's points (478, 2) in crop pixels."""
     photo = load_photo("collins")
@@ -56,19 +63,21 @@ def seen() -> tuple[np.ndarray, np.ndarray]:
     return wide, mesh[:, :2] - MARGIN
 
 
-def test_a_photos_own_outline_is_seen(seen: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_photos_own_outline_is_seen(finder: HeadFinder, seen: tuple[np.ndarray, np.ndarray]) -> None:
     picture, mesh = seen
-    head = see_head(picture, mesh[FACEMESH])
+    head = finder.find(picture, mesh[FACEMESH])
     np.testing.assert_allclose(head.own[OUTLINE_COUNT:], mesh[HEAD[OUTLINE_COUNT:]], atol=1e-3)
     assert np.linalg.norm(head.own[:OUTLINE_COUNT] - mesh[OVAL], axis=1).max() < 2 * RIM
     regressed = make_head(mesh[FACEMESH]).own
     assert 1 < np.linalg.norm(regressed - head.own, axis=1).mean() < 15, "which is not everybody's"
 
 
-def test_a_photos_background_stays_and_its_hair_comes_along(seen: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_photos_background_stays_and_its_hair_comes_along(
+    finder: HeadFinder, seen: tuple[np.ndarray, np.ndarray]
+) -> None:
     picture, mesh = seen
     points = mesh[FACEMESH].astype(np.float32)
-    head = see_head(picture, points)
+    head = finder.find(picture, points)
     assert (head.apart[0] < 4).mean() > 0.8, "the innermost ring is on hair, ears and neck"
     assert head.apart[-1].max() > 20, "the outermost is not"
     flow = flow_prior(points + np.float32([12, 0]), head, margin=MARGIN)
@@ -88,17 +97,17 @@ def person_near(picture: np.ndarray) -> np.ndarray:
         return (finder(picture) > 0.5).astype(np.uint8)
 
 
-def test_a_face_that_mediapipe_does_not_see_is_told_by_its_landmarks() -> None:
+def test_a_face_that_mediapipe_does_not_see_is_told_by_its_landmarks(finder: HeadFinder) -> None:
     blank = np.full((CROP_SIZE, CROP_SIZE, 3), 90, np.uint8)
-    head, told = see_head(blank, FACE), make_head(FACE)
+    head, told = finder.find(blank, FACE), make_head(FACE)
     np.testing.assert_array_equal(head.vertices, told.vertices)
     assert not head.apart.any(), "nor is it known where there is a person"
 
 
-def test_a_mesh_of_another_face_is_not_taken(seen: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_mesh_of_another_face_is_not_taken(finder: HeadFinder, seen: tuple[np.ndarray, np.ndarray]) -> None:
     picture, mesh = seen
     elsewhere = mesh[FACEMESH] + np.float32([40, 0])
-    np.testing.assert_array_equal(see_head(picture, elsewhere).own, make_head(elsewhere).own)
+    np.testing.assert_array_equal(finder.find(picture, elsewhere).own, make_head(elsewhere).own)
 
 
 @pytest.mark.parametrize("margin", [0, 64])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from realtime.alignment import cut
 from realtime.errors import InputError
 from realtime.faces import FaceState, PersonFinder
 from realtime.landmarks import CROP_SIZE, INNER_LIPS, MIRROR, Array, pupil_distance
@@ -81,6 +82,15 @@ def test_a_head_that_turns_leaves_the_background_alone(puppet: Puppet) -> None:
         change = np.abs(result.image.astype(int) - HOPPER).mean(-1)
         assert change[beside].mean() < 1
     assert max(difference(result.image, HOPPER) for result in results) > 8
+
+
+def test_a_photo_whose_person_cannot_be_told_is_said(mesh: FaceMeshModels) -> None:
+    said: list[str] = []
+    Puppet(mesh, HOPPER, notify=said.append).close()
+    assert not said
+    face_alone = cut(HOPPER, np.float32([[2.5, 0, -480], [0, 2.5, -450]]), 400)  # neither hair nor neck
+    Puppet(mesh, face_alone, notify=said.append).close()
+    assert [sentence for sentence in said if sentence.startswith("no background can be told")]
 
 
 def test_a_track_moves_the_mouth_and_nothing_far_from_the_face(puppet: Puppet) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from realtime.faces import MeshFinder
-from realtime.head import see_head
+from realtime.faces import MeshFinder, PersonFinder
+from realtime.head import OVAL, cells_of, distance_from, person_cells, ring_points
 from realtime.landmarks import COUNT, CROP_SIZE, EYES, FACEMESH, INNER_LIPS, OUTER_LIPS
 from trainer.mesh import Surface
 
@@ -97,11 +97,13 @@ def mesh_warp(surface: Surface) -> Callable[[np.ndarray], Callable[[np.ndarray],
 
     Where it sees no face the photo stays as it is.
     """
-    teacher = MeshFinder(video=False)
+    teacher, person_finder = MeshFinder(video=False), PersonFinder()
 
     def of_photo(photo: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        rest = teacher(photo)
-        apart = None if rest is None else see_head(photo, rest[FACEMESH, :2]).apart
+        rest, apart = teacher(photo), None
+        if rest is not None and surface.rings:
+            person = person_cells(person_finder(photo))
+            apart = distance_from(person, cells_of(0), ring_points(rest[OVAL, :2]))
 
         def reenact(driving: np.ndarray) -> np.ndarray:
             mesh = teacher(driving)

@@ -29,14 +29,16 @@ class Pictures:
         self.path = path
         try:
             with np.load(path) as file:
-                self._encoded, self._ends = file["webp" if "webp" in file else "jpeg"], file["ends"]
+                self._encoded, self._ends = file["webp"], file["ends"]
                 self.mesh = file["mesh"].astype(np.float32) / 32  # (N, 478, 3), zeros where the teacher saw no face
                 self.hand = file["hand"]  # (N, 56, 2), NaN where nobody placed a point
                 self._mask = file["mask"]
                 self.names, self.persons, self.clips = file["name"], file["person"], file["clip"]
         except FileNotFoundError:
             raise InputError(f"there is no {path}: `run.py train prepare` makes it, or name a folder") from None
-        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        except KeyError as error:
+            raise InputError(f"{path} has no {error.args[0]}: make it anew with this `run.py train prepare`") from error
+        except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"{path} is not a file that `run.py train prepare` made: {type(error).__name__}"
             ) from error

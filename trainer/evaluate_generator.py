@@ -15,7 +15,7 @@ from realtime.alignment import cut, similarity
 from realtime.compositor import border_window
 from realtime.errors import InputError
 from realtime.faces import MeshFinder
-from realtime.head import see_head
+from realtime.head import HeadFinder
 from realtime.landmarks import STRIDE, five_points, heatmap_points, render_heatmaps
 from realtime.prior import driving_prior
 from trainer.baselines import Find, copy, dlib_embedding, facemesh, mesh_warp
@@ -65,11 +65,11 @@ class Sequence:
 
 def ours(models: Any) -> Reenactor:
     """The models of a bundle (docs/design.md, Models), driven by their own detector's points, as they are."""
-    window = torch.from_numpy(border_window(256))
+    window, head_finder = torch.from_numpy(border_window(256)), HeadFinder()
 
     def of_photo(photo: np.ndarray) -> Reenact:
         target, _ = heatmap_points(models.detect(photo))
-        head = see_head(photo, target)
+        head = head_finder.find(photo, target)
         features = models.encode_target(photo, render_heatmaps(target))
         picture = torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 255
 

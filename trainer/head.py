@@ -72,7 +72,7 @@ def expression_changes(pairs: Pairs, count: int, rng: np.random.Generator) -> np
         mesh = pictures.mesh[index]
         return moved_mesh(mesh, similarity(five_points(pictures.points[index]))).astype(np.float64)
 
-    for group in (pairs.clips, pairs.people):
+    for group in ([clip for clip in pairs.clips if len(clip) > 1], pairs.people):
         for number in range(count // 2 if group else 0):
             a, b = (upright(int(i)) for i in rng.choice(group[number % len(group)], 2, replace=False))
             rotation, shift = rigid_fit(b[STABLE], a[STABLE])

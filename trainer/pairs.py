@@ -202,7 +202,7 @@ class Pairs:
         photo, truth = pictures if onward else pictures[::-1]
         target = transform(target, again)
         if not onward:  # what is around the head has moved with it
-            head = replace(make_head(target, moved[:, :2]), apart=head.apart)
+            head = replace(make_head(target, warped[:478, :2]), apart=head.apart)
         return {
             "photo": photo,
             "truth": truth,

@@ -12,7 +12,7 @@ import csv
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -210,19 +210,24 @@ def _key(source: Source, data: Path) -> str:
     return sha256(made + source.detail + source.path.read_bytes()).hexdigest()
 
 
+@cache
+def _person_finder() -> PersonFinder:
+    """One for all pictures: it takes longer to start than to look."""
+    return PersonFinder()
+
+
 def save(pictures: Iterable[Picture], output: Path) -> None:
     """Write pictures as one npz: WebP bytes end to end, meshes in 1/32 px, where MediaPipe sees a person in cells of
     CELL pixels, names; moved into place when complete."""
     nothing = np.full((len(FACEMESH), 2), np.nan, np.float32)
     encoded, meshes, hands, masks, names = [], [], [], [], []
-    with PersonFinder() as finder:
-        for p in pictures:
-            bgr = cv2.cvtColor(p.image, cv2.COLOR_RGB2BGR)
-            encoded.append(cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])[1])
-            meshes.append(np.round(p.mesh * 32))
-            hands.append(nothing if p.hand is None else p.hand)
-            masks.append(np.packbits(person_cells(finder(p.image)), axis=1))
-            names.append((p.name, p.person, p.clip))
+    for p in pictures:
+        bgr = cv2.cvtColor(p.image, cv2.COLOR_RGB2BGR)
+        encoded.append(cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])[1])
+        meshes.append(np.round(p.mesh * 32))
+        hands.append(nothing if p.hand is None else p.hand)
+        masks.append(np.packbits(person_cells(_person_finder()(p.image)), axis=1))
+        names.append((p.name, p.person, p.clip))
     name, person, clip = zip(*names, strict=True) if names else ((), (), ())
     arrays = {
         "webp": np.concatenate([*encoded, np.zeros(0, np.uint8)]),
