@@ -195,14 +195,19 @@ def ring_points(outline: Array) -> Array:
     return places
 
 
+@cache
+def _ring_follow(count: int) -> Array:
+    """How much each of the rings' points, clockwise from the forehead, follows the outline: (R, count) float32."""
+    low = np.clip(-np.cos(np.linspace(0, 2 * np.pi, count, endpoint=False)), 0, 1)
+    return np.array([1 - low * (1 - below) for _, below in RINGS], np.float32)
+
+
 def ring_shift(shift: Array, rings: Array, apart: Array) -> Array:
     """How the rings' points (R, N, 2) move when the outline does by `shift` (N, 2) and they are `apart` (R, N) from the
     person; all in crop pixels. Beyond the crop they follow the less the nearer they are to where nothing moves."""
-    low = np.clip(-np.cos(np.linspace(0, 2 * np.pi, len(shift), endpoint=False)), 0, 1)
-    follow = np.array([1 - low * (1 - below) for _, below in RINGS], np.float32)
     room = np.minimum(rings + MARGIN, CROP_SIZE - 1 + MARGIN - rings).min(-1) / MARGIN
     near = 1 - apart / (NEAR + STRETCH * np.linalg.norm(shift, axis=1))
-    moved: Array = (follow * np.clip(room, 0, 1) * np.maximum(near, 0))[..., None] * shift
+    moved: Array = (_ring_follow(len(shift)) * np.clip(room, 0, 1) * np.maximum(near, 0))[..., None] * shift
     return moved
 
 
