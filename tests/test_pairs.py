@@ -13,7 +13,7 @@ from realtime.pose import MEAN_FACE, YAW, fit_pose, lift
 from tests.drawn import write_drawn
 from trainer.data import Pictures
 from trainer.detector import LIVE
-from trainer.generator import compose
+from trainer.generator import compose, conditions
 from trainer.mesh import (
     ABOVE_LIDS,
     INSIDE_OVAL,
@@ -27,7 +27,7 @@ from trainer.mesh import (
     turn,
 )
 from trainer.metrics import eye_opening, mouth_opening
-from trainer.pairs import Pairs, augmented, conditions, mouth_interior
+from trainer.pairs import Pairs, augmented, mouth_interior
 from trainer.prepare import MARGIN, PICTURE_SIZE
 from trainer.train_detector import DetectorTask
 

@@ -6,12 +6,15 @@ prior and the cached features (the idea of a warped, masked source is FOMM's: Si
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from realtime.compositor import border_window
-from realtime.landmarks import COUNT
+from realtime.head import Head
+from realtime.landmarks import COUNT, STRIDE, render_heatmaps
+from realtime.prior import driving_prior
 
 FLOW_STRIDE = 2  # crop pixels per cell of the flow
 SHARP = 38  # eyes, lips and pupils, the last landmarks, are read at stride 4 once more: their outlines must be sharp
@@ -172,3 +175,16 @@ def compose(photo: Tensor, flow: Tensor, mask: Tensor, colour: Tensor, window: T
     moved = warp(photo.float(), full)
     share = (1 - mask.float()) * window
     return moved + share * (colour.float() - moved)
+
+
+def conditions(pairs: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """What the networks read of pairs whose arrays begin with the batch: heatmaps (B, 56, S/4, S/4) of both and the
+    prior (B, 3, S/2, S/2)."""
+    cells = size // STRIDE
+    heads = map(Head, *(pairs[name].astype(np.float32) for name in ("target", "own", "apart")))
+    prior = [driving_prior(d, head, size // FLOW_STRIDE) for d, head in zip(pairs["driving"], heads, strict=True)]
+    return {
+        "driving": render_heatmaps(pairs["driving"], cells),
+        "heatmaps": render_heatmaps(pairs["target"], cells),
+        "prior": np.stack(prior),
+    }

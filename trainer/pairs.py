@@ -17,12 +17,10 @@ from realtime.landmarks import (
     FACEMESH,
     LIPS,
     MIRROR,
-    STRIDE,
     five_points,
     pupil_distance,
-    render_heatmaps,
 )
-from realtime.prior import driving_prior, mouth_interior
+from realtime.prior import mouth_interior
 from trainer.augment import colour
 from trainer.data import Pictures
 from trainer.generator import FLOW_STRIDE
@@ -342,16 +340,3 @@ def augmented(pair: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str
     for name in ("photo", "truth"):
         pair[name] = pair[name].transpose(2, 0, 1)
     return {k: np.ascontiguousarray(v, v.dtype if v.dtype == np.uint8 else np.float32) for k, v in pair.items()}
-
-
-def conditions(pairs: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-    """What the networks read of pairs whose arrays begin with the batch: heatmaps (B, 56, S/4, S/4) of both and the
-    prior (B, 3, S/2, S/2)."""
-    cells = size // STRIDE
-    heads = map(Head, *(pairs[name].astype(np.float32) for name in ("target", "own", "apart")))
-    prior = [driving_prior(d, head, size // FLOW_STRIDE) for d, head in zip(pairs["driving"], heads, strict=True)]
-    return {
-        "driving": render_heatmaps(pairs["driving"], cells),
-        "heatmaps": render_heatmaps(pairs["target"], cells),
-        "prior": np.stack(prior),
-    }

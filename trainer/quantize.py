@@ -9,7 +9,8 @@ import openvino as ov
 from engines.bundle import QUANTIZED
 from realtime.landmarks import render_heatmaps
 from trainer.data import Pictures
-from trainer.pairs import Pairs, conditions
+from trainer.generator import conditions
+from trainer.pairs import Pairs
 
 os.environ.setdefault("NNCF_CI", "1")  # NNCF reports its use over the network otherwise
 import nncf

@@ -14,7 +14,7 @@ from realtime.compositor import border_window
 from realtime.landmarks import CROP_SIZE, LIPS
 from trainer.data import Pictures
 from trainer.detector import Detector
-from trainer.generator import FLOW_STRIDE, Generator, GeneratorSettings, TargetEncoder, compose, up
+from trainer.generator import FLOW_STRIDE, Generator, GeneratorSettings, TargetEncoder, compose, conditions, up
 from trainer.loop import cosine, optimize
 from trainer.losses import (
     PatchDiscriminator,
@@ -29,7 +29,7 @@ from trainer.losses import (
     pyramid_l1,
     sharp_parts,
 )
-from trainer.pairs import Pairs, conditions
+from trainer.pairs import Pairs
 from trainer.sheet import sheet, wrapped
 from trainer.thesis import freeze, full_size, landmark_loss
 from trainer.train_detector import seen_by
