@@ -1,6 +1,7 @@
 """The landmarks of still pictures, found as the live loop finds them."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def annotate(pictures: Iterable[Path], detect: Detect, draw: Path | None = None)
     """
     if draw is not None:
         draw.mkdir(parents=True, exist_ok=True)
-    with FaceFinder() as finder:
+    with closing(FaceFinder()) as finder:
         for path in pictures:
             image = load_photo(path)
             face = find_face(image, detect, finder)

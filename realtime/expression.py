@@ -28,6 +28,7 @@ GAZE_REACH = 0.3  # how far a pupil may go from the middle, in eye widths
 WIDEST_MOUTH = 1.15  # eye distances
 DEEPEST_MOUTH = 0.8  # eye distances from lip to lip
 BROW_REACH = 0.25  # eye distances
+SHARED = 1.5  # power by which a mouth's own opening and the source's become one: 1 adds them, more nears the larger
 AJAR = 0.04  # eye distances between lips at rest, and more than a closed mouth's noise
 
 
@@ -84,8 +85,8 @@ def move_brows(face: Array, photo: Array, change: Array) -> None:
 def move_lips(face: Array, photo: Array, neutral: Array, change: Array) -> None:
     """Adds the change (56, 2) to the lips of `face` in place, scaled across by the mouths' widths.
 
-    The gap between the lips follows the source's: it opens by as much, and closes when the source's closes; lips never
-    cross.
+    The gap between the lips follows the source's: it opens by as much, or by less where the photo's mouth is open
+    already, and closes when the source's closes; lips never cross.
     """
     first, last = MOUTH_CORNERS
     width, source_width = photo[last, 0] - photo[first, 0], max(neutral[last, 0] - neutral[first, 0], 1.0)
@@ -103,7 +104,8 @@ def move_lips(face: Array, photo: Array, neutral: Array, change: Array) -> None:
     source_own = neutral[LOWER_LIP, 1] - neutral[UPPER_LIP, 1]
     # where the photo's mouth is the more open one, it has farther to go until it is closed
     farther = np.minimum(np.maximum(own / (source_own + 0.02 * EYE_DISTANCE), 1), 3)
-    gap = own + np.where(open_by < 0, open_by * farther, open_by)
+    wider_open = (np.maximum(own, 0) ** SHARED + np.maximum(open_by, 0) ** SHARED) ** (1 / SHARED)
+    gap = np.where(open_by < 0, own + open_by * farther, wider_open)
     deepest = np.maximum(DEEPEST_MOUTH * EYE_DISTANCE, 1.1 * own)
     gap = soft_limit(np.maximum(gap, 0), deepest)
     excess = gap - (own + open_by)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from mediapipe.python.solutions.face_detection import FaceDetection
@@ -120,12 +120,6 @@ class FaceFinder:
         for model in self._models:
             model.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 class MeshFinder:
     """MediaPipe FaceMesh with attention (the release that carries its models): pictures -> 478 points."""
@@ -150,12 +144,6 @@ class MeshFinder:
         if "_mesh" in self.__dict__:
             self._mesh.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 class PersonFinder:
     """MediaPipe's selfie segmentation: where a picture shows a person."""
@@ -172,12 +160,6 @@ class PersonFinder:
 
     def close(self) -> None:
         self._model.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def measure(image: Image, matrix: Array, detect: Detect) -> Face:

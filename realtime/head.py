@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Self
 
 import cv2
 import numpy as np
@@ -71,12 +70,18 @@ class Head:
         """Landmarks, points of HEAD and of the rings, (N, 2), at rest."""
         return np.vstack([self.points, self.own, *self.rings])
 
+    @cached_property
+    def _upright(self) -> tuple[Array, Array]:
+        """The matrices (2, 2) that turn and scale a displacement into the face's own upright frame, and back."""
+        matrix = similarity(five_points(self.points))
+        return matrix[:, :2], inverse(matrix)[:, :2]
+
     def moved(self, driving: Array) -> Array:
         """`vertices` (N, 2) when the landmarks are at `driving` (56, 2)."""
-        upright = similarity(five_points(self.points))
-        change = transform(driving, upright) - transform(self.points, upright)
+        upright, back = self._upright
         _, of_change = _maps()
-        head = self.own + (change.ravel() @ of_change).reshape(-1, 2) @ inverse(upright)[:, :2].T
+        change = (driving - self.points) @ upright.T
+        head = self.own + (change.ravel() @ of_change).reshape(-1, 2) @ back.T
         outline, inner = self.own[:OUTLINE_COUNT], np.vstack([self.points, self.own[OUTLINE_COUNT:]])
         moved_inner = np.vstack([driving, head[OUTLINE_COUNT:]])
         head[:OUTLINE_COUNT] = silhouette(outline, inner, head[:OUTLINE_COUNT], moved_inner)
@@ -146,12 +151,6 @@ class HeadFinder:
     def close(self) -> None:
         self._mesh.close()
         self._person.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _apart(points: Array, others: Array) -> float:

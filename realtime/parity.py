@@ -1,6 +1,7 @@
 """How far two sets of models are apart on real faces: engines, precisions, cards."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ class Face(NamedTuple):
 
 def portrait_faces(models: Models, poses: int = POSES) -> Iterator[Face]:
     """The embedded portraits, each driven to some poses of a recorded motion."""
-    with FaceFinder() as finder, HeadFinder() as head_finder:
+    with closing(FaceFinder()) as finder, closing(HeadFinder()) as head_finder:
         for name in portrait_names():
             face = find_face(load_photo(name), models.detect, finder)
             if face is None:

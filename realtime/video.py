@@ -182,7 +182,7 @@ def find_neutral(
     count = source.frame_count
     step = ceil(count / LOOKS) if count else 1
     moments, track = [], []
-    with FaceFinder() as finder:
+    with contextlib.closing(FaceFinder()) as finder:
         tracker = FaceTracker(detect, finder)
         for frame in islice(source, None if count else LOOKS):
             on_frame()

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def check_figures(figures: dict[str, Any]) -> None:
 def test_the_default_clip_shows_a_face_that_moves(mesh: FaceMeshModels) -> None:
     frames = list(render_clip(mesh, 24))
     assert [frame.index for frame in frames] == list(range(24))
-    with FaceFinder() as finder:
+    with closing(FaceFinder()) as finder:
         places = [finder.find(frame.image)[0].mean(0) for frame in frames if frame.image is not None]
     assert len(places) == 24
     assert np.ptp(places, axis=0).max() > 10

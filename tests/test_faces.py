@@ -1,6 +1,7 @@
 """Finding and following faces, on real portraits pasted into larger scenes."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import cv2
 import numpy as np
@@ -36,7 +37,7 @@ EMPTY = scene()
 
 @pytest.fixture(scope="module")
 def finder() -> Iterator[FaceFinder]:
-    with FaceFinder() as finder:
+    with closing(FaceFinder()) as finder:
         yield finder
 
 
@@ -168,6 +169,6 @@ def test_alignment_of_points_puts_the_eyes_where_the_template_has_them(tracker: 
 
 
 def test_finding_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
-    with FaceFinder() as finder:
+    with closing(FaceFinder()) as finder:
         finder.find(HOPPER)
     assert capfd.readouterr() == ("", "")

@@ -1,6 +1,7 @@
 """Heads: what is seen of a photo's, how it moves, and the maps that are fitted for it."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -45,7 +46,7 @@ FACE = MEAN_FACE[:, :2].astype(np.float32)
 
 @pytest.fixture(scope="module")
 def finder() -> Iterator[HeadFinder]:
-    with HeadFinder() as finder:
+    with closing(HeadFinder()) as finder:
         yield finder
 
 
@@ -53,7 +54,7 @@ def finder() -> Iterator[HeadFinder]:
 def seen() -> tuple[np.ndarray, np.ndarray]:
     """A portrait's crop with the margin around it, and FaceMesh's points (478, 2) in crop pixels."""
     photo = load_photo("collins")
-    with MeshFinder(video=False) as finder:
+    with closing(MeshFinder(video=False)) as finder:
         mesh = finder(photo)
         assert mesh is not None
         matrix = similarity(five_points(mesh[FACEMESH, :2]))
@@ -93,7 +94,7 @@ def test_a_photos_background_stays_and_its_hair_comes_along(
 
 def person_near(picture: np.ndarray) -> np.ndarray:
     """Where MediaPipe sees a person in a picture: (S, S) uint8."""
-    with PersonFinder() as finder:
+    with closing(PersonFinder()) as finder:
         return (finder(picture) > 0.5).astype(np.uint8)
 
 

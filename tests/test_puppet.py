@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 
 import cv2
@@ -72,7 +73,7 @@ def test_the_first_face_is_neutral_and_leaves_the_photo_nearly_as_it_is(puppet: 
 
 
 def test_a_head_that_turns_leaves_the_background_alone(puppet: Puppet) -> None:
-    with PersonFinder() as finder:
+    with closing(PersonFinder()) as finder:
         person = cv2.dilate((finder(HOPPER) > 0.5).astype(np.uint8), np.ones((81, 81))) > 0
     beside = ~person
     beside[:60] = beside[420:] = False  # of what is as high as the head

@@ -56,8 +56,9 @@ def test_faces_stay_faces(motion: str, photo: Array) -> None:
         assert points[BROWS, 1].max() < points[EYES, 1].max()
 
 
-def test_the_mouth_opens_by_the_same_share_of_the_face(photo: Array) -> None:
+def test_a_shut_mouth_opens_by_the_same_share_of_the_face(portraits: dict[str, Array]) -> None:
     track = load_motion("talking").points
+    photo = portraits["hopper"]
     driven = play(track, photo, smoothing=0)
     carried = np.array([lip_gaps(points).mean() for points in driven]) - lip_gaps(photo).mean()
     source = np.array([lip_gaps(points).mean() for points in track])
@@ -73,6 +74,18 @@ def test_the_mouth_closes_when_the_source_closes_it(portraits: dict[str, Array])
     assert lip_gaps(smile).max() > 3
     driven = play(np.stack([widest, NEUTRAL, NEUTRAL]), smile, smoothing=0, head=0)
     assert np.abs(lip_gaps(driven[-1])).max() < 1
+
+
+def test_an_open_smile_opens_on_but_not_by_both_gaps(portraits: dict[str, Array]) -> None:
+    track = load_motion("talking").points
+    smile = portraits["collins"]
+    own = lip_gaps(smile).mean()
+    source = np.array([lip_gaps(points).mean() for points in track]) * pupil_distance(smile) / pupil_distance(track[0])
+    open_by = source - source[0]
+    driven = np.array([lip_gaps(points).mean() for points in play(track, smile, smoothing=0, head=0)])
+    widest = open_by.argmax()
+    assert max(own, open_by[widest]) + 1 < driven[widest] < own + open_by[widest] - 1
+    assert np.corrcoef(driven, open_by)[0, 1] > 0.9
 
 
 @pytest.mark.parametrize(("gain", "part"), [("mouth", LIPS), ("eyes", EYES), ("brows", BROWS), ("gaze", PUPILS)])

@@ -69,7 +69,7 @@ def _evaluate_detector(options: argparse.Namespace, load: Load) -> None:
     methods = {f"{path}": evaluation.of_checkpoint(path) for path in options.checkpoint}
     methods |= {f"{path}": evaluation.of_predictor(path) for path in options.dlib}
     with contextlib.ExitStack() as stack:
-        finder = stack.enter_context(FaceFinder())
+        finder = stack.enter_context(contextlib.closing(FaceFinder()))
         ours = {}
         for models in every_engine(options, load):
             stack.enter_context(contextlib.closing(models))
