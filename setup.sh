@@ -35,7 +35,7 @@ if [ "$(uname)" = Linux ]; then
     has() { .venv/bin/python -c "import ctypes; ctypes.CDLL('$1')" 2>/dev/null; }
     has libGL.so.1 || missing+=(libgl1)
     has libgthread-2.0.so.0 || missing+=(libglib2.0-0)
-    if [[ ",${1:-}," == *,dev,* ]]; then command -v chromium >/dev/null || missing+=(chromium); fi
+    if [[ ",${1:-}," == *,dev,* ]]; then command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium); fi
     [ ${#missing[@]} = 0 ] || packages "${missing[@]}"
 fi
 

@@ -74,7 +74,8 @@ def best_engine() -> tuple[str, str]:
             return "tensorrt", f"{card} is here"
     if _installed(ENGINES["torch"]) and len(_torch().devices()) > 1:
         return "torch", f"{card} is here, and no TensorRT for it"
-    return "openvino", f"{card} is here, but no TensorRT for it: pip install {ENGINES['tensorrt'].package}"
+    wheel = "tensorrt" if _installed(ENGINES["tensorrt"]) else ENGINES["tensorrt"].package  # rtx lists no such card
+    return "openvino", f"{card} is here, but no TensorRT for it: pip install {wheel}"
 
 
 def check_engine(engine: str) -> None:

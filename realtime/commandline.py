@@ -48,6 +48,8 @@ def make_video(options: argparse.Namespace, load_models: Callable[[], Any]) -> N
     photo = load_photo(options.target, say)
     with ExitStack() as stack:
         source = stack.enter_context(closing(open_source(options.source, say)))
+        if source.frame_count == 1 and options.motion == "relative":
+            say("a single picture is its own neutral, and moves nothing: --motion absolute gives the photo its face")
         models = stack.enter_context(closing(load_models()))
         try:
             puppet = stack.enter_context(closing(Puppet(models, photo, settings, say)))

@@ -131,3 +131,13 @@ def test_of_several_faces_the_largest_is_taken_and_it_is_said(tmp_path: Path) ->
     assert "the photo shows 2 faces: the largest is taken" in done.stderr
     picture = pictures_of(output)[-1].astype(int)
     assert np.abs(picture[:, 560:] - pair[:, 560:]).mean() < 3  # the small one stays still
+
+
+def test_a_single_picture_needs_absolute_motion_and_it_is_said(tmp_path: Path) -> None:
+    source = tmp_path / "face.png"
+    PIL.Image.fromarray(portrait(512, 600)).save(source)
+    for motion, said in (("relative", True), ("absolute", False)):
+        output = tmp_path / f"{motion}.mp4"
+        done = puppetcam("video", "--source", source, "--motion", motion, "--output", output)
+        assert done.returncode == 0, done.stderr
+        assert ("--motion absolute" in done.stderr) == said

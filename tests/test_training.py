@@ -171,8 +171,9 @@ def test_export_rebuilds_the_networks_from_their_settings(
 ) -> None:
     assert read_detector(trained_detector.checkpoint)[0].settings == TINY_DETECTOR
     assert read_generator(trained_generator.checkpoint)[1].settings == TINY_GENERATOR
-    export(trained_detector.checkpoint, trained_generator.checkpoint, tmp_path / "bundle")
+    export(trained_detector.checkpoint, trained_generator.checkpoint, tmp_path / "bundle", trained_on="drawn faces")
     card = load_bundle(tmp_path / "bundle").card
+    assert card["training_data"] == "drawn faces"
     assert card["detector"]["settings"]["stride"] == 4
     assert card["generator"]["settings"]["network"]["motion"] == [16, 24, 32]
     assert card["detector"]["validation"]["stills_nmse"] == round(trained_detector.metrics["stills_nmse"], 3)

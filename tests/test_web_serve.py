@@ -5,6 +5,7 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -12,7 +13,7 @@ import pytest
 import run
 from realtime.errors import InputError
 from tests.webpeer import live_server
-from web.address import Address, listen
+from web.address import Address, listen, own_address
 from web.gate import make_certificate
 
 ROOT = Path(run.__file__).parent
@@ -78,6 +79,17 @@ def test_ctrl_c_ends_the_server() -> None:
         server.send_signal(signal.SIGINT)
         assert server.wait(30) == 130
         assert "Traceback" not in server.stderr.read()
+
+
+def test_every_address_is_served_under_one_that_a_phone_can_open() -> None:
+    command = [sys.executable, "run.py", "live", "--port", "0", "--host", "0.0.0.0", "--self-signed"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().split()[3]
+        assert urlsplit(url).hostname == own_address("0.0.0.0")
+        assert httpx.get(url, trust_env=False, verify=False, follow_redirects=True).status_code == 200
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) == 130
 
 
 def test_the_certificate_serves_https(tmp_path: Path) -> None:

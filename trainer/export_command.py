@@ -19,6 +19,12 @@ def add_export(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--data", type=Path, help="what `train prepare` wrote, to calibrate int8 graphs on; without it there are none"
     )
+    parser.add_argument(
+        "--trained-on",
+        default="not stated",
+        metavar="TEXT",
+        help="what the models were trained on, whose it is and under which licence, for the card (not stated)",
+    )
     parser.set_defaults(run=_export)
 
 
@@ -27,7 +33,7 @@ def _export(options: argparse.Namespace) -> None:
     from trainer.export import export
 
     pictures = Pictures(options.data) if options.data else None
-    export(options.detector, options.generator, options.output, pictures)
+    export(options.detector, options.generator, options.output, pictures, options.trained_on)
     if pictures:
         _compare(options.output)
     print(f"{options.output}: a bundle for --bundle")

@@ -49,3 +49,15 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise InputError(f"the server cannot listen on {host}:{port}: {error}: choose another --port") from error
+
+
+def own_address(host: str) -> str:
+    """This machine's address on the network that it would leave by, of the family of `host`, an address that stands for
+    all of them; its name where it is on none. Nothing is sent for it: a phone often cannot look the name up."""
+    family, far = (socket.AF_INET6, "2001:db8::1") if ":" in host else (socket.AF_INET, "192.0.2.1")
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((far, 9))
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])

@@ -13,7 +13,7 @@ import uvicorn
 from realtime.errors import InputError
 from realtime.photo import load_photo
 from realtime.puppet import Puppet
-from web.address import LOOPBACK, Address, is_loopback, listen
+from web.address import LOOPBACK, Address, is_loopback, listen, own_address
 from web.gate import make_certificate
 from web.server import create_app
 from web.studio import Studio
@@ -63,10 +63,13 @@ def serve(studio: Studio, address: Address) -> None:
         listening = stack.enter_context(listen(address.host, address.port))
         certificate, key = address.certificate, address.key
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="puppetcam-")))
+        everywhere = address.host in ("0.0.0.0", "::")
+        name = own_address(address.host) if everywhere else address.host
         if address.self_signed and certificate is None:
             keys = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="puppetcam-")))
-            certificate, key = make_certificate(keys, address.host)
-        name = socket.gethostname() if address.host in ("0.0.0.0", "::") else address.host
+            certificate, key = make_certificate(keys, name)
+        elif everywhere:
+            name = socket.gethostname()  # a certificate of one's own is of a name
         name = f"[{name}]" if ":" in name else name
         query = f"/?token={token}" if token else "/"
         url = f"http{'s' if address.secure else ''}://{name}:{listening.getsockname()[1]}{query}"
