@@ -267,11 +267,11 @@ def _landmarks(options: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from realtime.annotation import annotate, check_names
+    from realtime.annotation import annotate, check_drawn
     from realtime.report import check_path
 
     check_path(options.output, ".json")
-    check_names(options.pictures, options.draw)
+    check_drawn(options.pictures, options.draw)
     with contextlib.closing(_models(options)) as models:
         found = list(annotate(tqdm(options.pictures, unit=" pictures"), models.detect, options.draw))
     options.output.write_text(json.dumps(found) + "\n", encoding="utf-8")

@@ -43,8 +43,10 @@ def annotate(pictures: Iterable[Path], detect: Detect, draw: Path | None = None)
             }
 
 
-def check_names(pictures: list[Path], draw: Path | None) -> None:
-    """Raises InputError if two pictures would be drawn into one file."""
+def check_drawn(pictures: list[Path], draw: Path | None) -> None:
+    """Raises InputError if `draw` cannot be a folder, or two pictures would be drawn into one file of it."""
+    if draw is not None and draw.exists() and not draw.is_dir():
+        raise InputError(f"--draw {draw} is a file: a folder is needed")
     stems = [path.stem for path in pictures]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if draw is not None and twice is not None:

@@ -181,11 +181,13 @@ def _latency(puppet: Puppet, frames: Sequence[Frame], seconds: float) -> tuple[l
         Replay(frames, CAMERA_RATE), puppet, lambda frame, _: latencies.append(time.monotonic() - frame.captured_at)
     )
     loop.start()
-    while not latencies and loop.running:
-        time.sleep(0.01)
-    time.sleep(seconds)
-    loop.stop()
-    loop.join()
+    try:
+        while not latencies and loop.running:
+            time.sleep(0.01)
+        time.sleep(seconds)
+    finally:  # also at Ctrl-C: what it works with is closed next
+        loop.stop()
+        loop.join()
     return [1000 * latency for latency in latencies], loop.dropped
 
 

@@ -18,6 +18,7 @@ class ModelPool:
 
     def __init__(self, load: Callable[[], Models], batch: bool | None = None) -> None:
         self.batcher: Batcher | None = None  # once models are there, if they are shared
+        self.runs = ""  # engine, precision and device, once models are there
         self._load, self._batch = load, batch
         self._lock = threading.Lock()
         self._closed = False
@@ -63,6 +64,7 @@ class ModelPool:
                 self._free.pop().close()
 
     def _add(self, models: Models) -> None:
+        self.runs = f"{models.engine}, {models.precision}, on {models.device}"
         if isinstance(models, BatchModels) and (models.gpu if self._batch is None else self._batch):
             self.batcher = Batcher(models)
             self.batcher.start()

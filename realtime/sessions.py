@@ -77,16 +77,18 @@ def _run(puppets: Sequence[Puppet], frames: Sequence[Frame], seconds: float) -> 
         loops.append(Loop(Replay(mine, CAMERA_RATE), puppet, viewer))
     for loop in loops:
         loop.start()
-    time.sleep(SETTLE)
-    before = [len(viewer.ages) for viewer in viewers]
-    dropped = sum(loop.dropped for loop in loops)
-    time.sleep(seconds)
-    ages = [viewer.ages[start:] for viewer, start in zip(viewers, before, strict=True)]
-    dropped = sum(loop.dropped for loop in loops) - dropped
-    for loop in loops:
-        loop.stop()
-    for loop in loops:
-        loop.join()
+    try:
+        time.sleep(SETTLE)
+        before = [len(viewer.ages) for viewer in viewers]
+        dropped = sum(loop.dropped for loop in loops)
+        time.sleep(seconds)
+        ages = [viewer.ages[start:] for viewer, start in zip(viewers, before, strict=True)]
+        dropped = sum(loop.dropped for loop in loops) - dropped
+    finally:  # also at Ctrl-C: what they work with is closed next
+        for loop in loops:
+            loop.stop()
+        for loop in loops:
+            loop.join()
     return ages, dropped
 
 

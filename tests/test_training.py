@@ -140,6 +140,18 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(pictures: Pictures, fab
     assert [json.loads(row)["step"] for row in stats.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
 
 
+def test_resuming_takes_the_learning_rate_that_is_asked_for_now(
+    pictures: Pictures, fabric: Fabric, tmp_path: Path
+) -> None:
+    tiny_run(pictures, tmp_path, fabric).run()
+    task = GeneratorTask(pictures, GeneratorTraining(size=64, network=TINY_GENERATOR), 1e-5)
+    again = Loop(task, LoopSettings(steps=7, batch=2, learning_rate=1e-5), tmp_path, fabric)
+    assert again.step == 6
+    again.run()
+    for optimizer in task.optimizers.values():
+        assert all(0 < group["lr"] <= 1e-5 for group in optimizer.param_groups)
+
+
 def test_resuming_with_another_data_order_is_refused(pictures: Pictures, fabric: Fabric, tmp_path: Path) -> None:
     tiny_run(pictures, tmp_path, fabric).run()
     with pytest.raises(InputError, match="trained with batch 2, not 4"):

@@ -7,8 +7,10 @@ from pathlib import Path
 import av
 from PIL import Image as Pillow
 
+from realtime.landmarks import Array
 from realtime.photo import portrait_path
-from tests.webpeer import Camera, Image, peer
+from tests.facemesh import FaceMeshModels
+from tests.webpeer import Camera, Image, live_server, peer
 
 
 def test_photos_and_settings_are_set_live(address: str, talking_face: list[Image]) -> None:
@@ -88,6 +90,30 @@ def test_a_recording_is_an_mp4_that_says_it_is_synthetic(
             assert sum(1 for _ in container.decode(video=0)) > 10
 
     asyncio.run(scene())
+
+
+def test_an_engine_that_fails_is_told_of_and_the_next_wish_is_met(tmp_path: Path) -> None:
+    class Full(FaceMeshModels):
+        """Has memory for one photo's features."""
+
+        photos = 0
+
+        def encode_target(self, crop: Image, heatmaps: Array) -> Image:
+            self.photos += 1
+            if self.photos == 2:
+                raise RuntimeError("the card is out of memory")
+            return super().encode_target(crop, heatmaps)
+
+    async def scene(address: str) -> None:
+        async with peer(address) as made:
+            await made.connect()
+            answer = await made.ask(type="photo", id="collins")
+            assert answer["type"] == "error"
+            assert "the card is out of memory" in answer["message"]
+            assert (await made.ask(type="photo", id="collins"))["type"] == "done"
+
+    with live_server(tmp_path, load=Full) as address:
+        asyncio.run(scene(address))
 
 
 def test_messages_that_make_no_sense_are_answered(address: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import av
+import httpx
 import numpy as np
 import pytest
 from PIL import Image as Pillow
@@ -19,6 +20,7 @@ from realtime.photo import portrait_path
 from tests.facemesh import FaceMeshModels
 from tests.webpeer import live_server
 from web.bench import FLAGS, find_browser, write_clip
+from web.session import PHOTOS
 
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 FACE, EMPTY = 120, 90  # frames
@@ -180,6 +182,74 @@ def test_photos_are_switched_added_and_refused(page: Page, tmp_path: Path) -> No
     page.evaluate(PASTE, page.evaluate_handle(TRANSFER, ["collins"]))
     until(page, chosen("Your photo 2"))
     look(page, "photos")
+
+
+def test_an_upload_that_the_server_forgot_is_sent_again(page: Page) -> None:
+    until(page, "puppetcam.shown.length > 5")
+    with page.expect_request("**/photos?*") as sent:
+        page.set_input_files("#file", portrait_path("collins"))
+        page.check("#agreed")
+        page.click("#agree")
+    until(page, chosen("Your photo 1"))
+    page.click("[title='Portrait: hopper']")
+    until(page, chosen("Portrait: hopper"))
+    for _ in range(PHOTOS):  # as many more as the server keeps of one person
+        others = portrait_path("hopper").read_bytes()
+        assert httpx.post(sent.value.url, content=others, trust_env=False).status_code == 200
+    page.click("[title='Your photo 1']")
+    until(page, chosen("Your photo 1"))
+    assert not page.evaluate("document.querySelector('#refused').open")
+
+
+def test_a_photo_that_is_refused_later_stays_the_persons_own(page: Page, tmp_path: Path) -> None:
+    until(page, "puppetcam.shown.length > 5")
+    small = Pillow.new("RGB", (1024, 1024), "grey")  # its eyes are far enough apart at 512 px, and not at 256
+    with Pillow.open(portrait_path("hopper")) as portrait:
+        small.paste(portrait.resize((256, 320)))
+    small.save(tmp_path / "small.png")
+    page.set_input_files("#file", tmp_path / "small.png")
+    page.check("#agreed")
+    page.click("#agree")
+    until(page, chosen("Your photo 1"))
+    page.select_option("#size", "256")
+    until(page, "document.querySelector('#hint').textContent.includes('too small')")
+    assert page.input_value("#size") == "512"  # what was refused is not kept
+    page.click("[title='Portrait: collins']")
+    until(page, chosen("Portrait: collins"))
+    page.select_option("#size", "256")
+    until(page, "document.querySelector('#size').value === '256'")
+    page.click("[title='Your photo 1']")
+    until(page, "document.querySelector('#refused').open")
+    assert "too small" in page.inner_text("#reason")
+    page.click("#refused button")
+    assert page.evaluate(chosen("Portrait: collins"))
+    page.reload()
+    until(page, "puppetcam.shown.length > 5")
+    assert page.locator("[title='Your photo 1']").count() == 1
+
+
+def test_what_was_kept_and_is_not_there_any_more_does_not_stop_the_rest(page: Page) -> None:
+    stale = {"source": "clip.mp4", "size": 300, "photo": "collins"}
+    page.evaluate("kept => localStorage.setItem('puppetcam', JSON.stringify(kept))", stale)
+    page.reload()
+    until(page, chosen("Portrait: collins"))
+    start(page)
+    page.click("#start")
+    until(page, "puppetcam.state === 'demo'")
+
+
+def test_the_record_button_says_what_the_server_does(page: Page) -> None:
+    start(page)
+    page.keyboard.down("r")
+    until(page, "puppetcam.recording")
+    for _ in range(10):
+        page.keyboard.down("r")  # held
+    page.wait_for_timeout(700)
+    assert page.inner_text("#record") == "Stop recording"
+    page.keyboard.up("r")
+    with page.expect_download():
+        page.keyboard.press("r")
+    until(page, "!puppetcam.recording")
 
 
 def test_own_photos_are_kept_by_the_browser_alone(page: Page) -> None:

@@ -33,6 +33,13 @@ def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
         Address(certificate=tmp_path / "certificate.pem", key=tmp_path / "key.pem")
 
 
+@pytest.mark.parametrize("token", ["", "two words", "a+b", "a;b"])
+def test_a_token_that_no_address_carries_is_refused(token: str) -> None:
+    with pytest.raises(InputError, match="token"):
+        Address(token=token)
+    assert Address(token="a-b.c_d~1").token
+
+
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_a_port_out_of_range_is_refused(port: int) -> None:
     with pytest.raises(InputError, match="out of range"):

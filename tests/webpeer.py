@@ -5,7 +5,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from numpy.typing import NDArray
 
 from realtime.pool import ModelPool
+from realtime.puppet import Models
 from realtime.sources import open_source
 from tests.facemesh import FaceMeshModels
 from web.address import listen
@@ -42,10 +43,11 @@ def live_server(
     mark: bool = True,
     source: str = "motion:demo",
     open_source: OpenSource = open_source,
+    load: Callable[[], Models] = FaceMeshModels,
     virtual_camera: VirtualCamera | None = None,
 ) -> Iterator[str]:
-    """The address of a server that runs in a thread, on FaceMesh models."""
-    pool = ModelPool(FaceMeshModels)
+    """The address of a server that runs in a thread, on FaceMesh models unless others are given."""
+    pool = ModelPool(load)
     studio = Studio("hopper", source, sessions, mark, "", open_source, pool, virtual_camera)
     socket = listen("127.0.0.1", port)
     servers: list[uvicorn.Server] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from realtime.errors import InputError
+from realtime.report import check_path
 from trainer.thesis_command import add_fpn, add_study, fpn_task
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ def _dlib(options: argparse.Namespace) -> None:
     from trainer.data import Pictures
     from trainer.train_dlib import DlibTraining, train
 
+    check_path(options.output, ".dat")
     if options.trees < 1:
         raise InputError(f"--trees should be 1 or more, not {options.trees}")
     count = train(Pictures(options.data), options.output, DlibTraining(trees=options.trees, seed=options.seed))

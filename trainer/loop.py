@@ -105,6 +105,8 @@ class Loop:
         for module in task.modules.values():
             module.to(fabric.device)
         self.averaged = {name: deepcopy(task.modules[name]).eval() for name in task.ema}
+        # as asked for now, whatever a checkpoint that is gone on with had
+        self._rates = {name: [group["lr"] for group in o.param_groups] for name, o in task.optimizers.items()}
         output.mkdir(parents=True, exist_ok=True)
         self.checkpoint = output / "last.pt"
         if self.checkpoint.exists():
@@ -164,9 +166,10 @@ class Loop:
         return self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
     def _set_learning_rates(self) -> None:
-        for optimizer in self.task.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = group.get("initial_lr", self.settings.learning_rate) * self.task.schedule(self.progress)
+        factor = self.task.schedule(self.progress)
+        for name, optimizer in self.task.optimizers.items():
+            for group, highest in zip(optimizer.param_groups, self._rates[name], strict=True):
+                group["lr"] = highest * factor
 
     def _average(self) -> None:
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))

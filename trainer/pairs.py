@@ -127,8 +127,7 @@ class Pairs:
         of_photo, of_truth = five_points(p.points[photo]), five_points(p.points[truth])
         other = matrix if together else similarity(of_truth, transform(of_photo, matrix))
         a, b = moved_mesh(p.mesh[photo], matrix), moved_mesh(p.mesh[truth], other)
-        rest = b
-        here, there = self.surface.extend(b, rest), self.surface.extend(a, rest)
+        here, there = self.surface.extend(b, b), self.surface.extend(a, b)
         flow, on_face = self._flow(here, there)
         head = self._head(photo, a, matrix)
         return {
@@ -259,7 +258,7 @@ class Pairs:
 
     def _cut(self, index: int, matrix: np.ndarray) -> np.ndarray:
         """The picture under a (2, 3) matrix to 256-crop pixels, sampled at this size."""
-        return _resampled(self.pictures.image(index), matrix, _cell_centres(self.size))
+        return self._sample(index, matrix, _cell_centres(self.size))
 
     def _sample(self, index: int, matrix: np.ndarray, place: np.ndarray) -> np.ndarray:
         return _resampled(self.pictures.image(index), matrix, place)

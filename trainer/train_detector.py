@@ -123,8 +123,6 @@ class DetectorTask:
         self._live = settings.loss == "live"  # otherwise the thesis's training: Adam, and whole crops from the start
         decay = 1e-3 if self._live else 0.0
         optimizer = torch.optim.AdamW(detector.parameters(), learning_rate, weight_decay=decay)
-        for group in optimizer.param_groups:
-            group["initial_lr"] = learning_rate
         self.optimizers: dict[str, torch.optim.Optimizer] = {"detector": optimizer}
         # Clips are many frames of few people: their frames count a third.
         weight = np.where(pictures.clips == "", 1.0, 1 / 3) * ~pictures.validation

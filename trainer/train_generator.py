@@ -104,11 +104,8 @@ class GeneratorTask:
         painter = [*self.modules["encoder"].parameters(), *self.modules["generator"].parameters()]
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "generator": torch.optim.AdamW(painter, learning_rate, (0.9, 0.99), weight_decay=1e-4),
-            "discriminator": torch.optim.Adam(self.modules["discriminator"].parameters(), 1e-3, (0.5, 0.99)),
+            "discriminator": torch.optim.Adam(self.modules["discriminator"].parameters(), learning_rate, (0.5, 0.99)),
         }
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["initial_lr"] = group["lr"]
         self.window = torch.from_numpy(border_window(settings.size))
         held_out = Pairs(pictures, settings.size, validation=True)
         self._clips = [[(int(c[0]), int(i)) for i in c[6::12]] for c in held_out.clips]

@@ -1,5 +1,6 @@
 """Where the server listens, and what that takes. Imports little, so that what is wrong is said at once."""
 
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,11 @@ class Address:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise InputError(f"port {self.port} is out of range: a number from 0 to 65535 is needed")
+        if self.token is not None and not re.fullmatch(r"[\w.~-]+", self.token, re.ASCII):
+            raise InputError(
+                "the token is empty, or has characters that an address or a cookie cannot carry: letters, digits and "
+                "- . _ ~ are good; without --token one is made"
+            )
         if (self.certificate is None) != (self.key is None):
             raise InputError("--tls-cert and --tls-key belong together: give both or neither")
         for path in (self.certificate, self.key):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from web import clock
 TIME_BASE = Fraction(1, 90_000)  # RTP's clock for video (RFC 3551)
 LONG_SIDE = 640  # pixels that camera pictures are brought to, whatever the network made of them
 CAMERA = "camera"  # the browser's
+
+_log = logging.getLogger(__name__)
 
 OpenSource = Callable[[str], Source]
 
@@ -123,13 +126,17 @@ class Feed:
 
 
 class Player:
-    """Plays a source of the server's into a feed, over and over at its own pace, in a thread of its own."""
+    """Plays a source of the server's into a feed, over and over at its own pace, in a thread of its own.
+
+    `failed` tells that the source could not be read on: a file that is gone, a camera that was unplugged.
+    """
 
     def __init__(self, open_source: OpenSource, name: str, feed: Feed) -> None:
         self._open, self._name, self._feed = open_source, name, feed
         self._source = open_source(name)  # raises InputError here, not in the thread
+        self.failed = False
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._play, name=f"player {name}")
+        self._thread = threading.Thread(target=self._run, name=f"player {name}")
 
     def start(self) -> None:
         self._thread.start()
@@ -137,10 +144,19 @@ class Player:
     def stop(self) -> None:
         """End the thread and the source."""
         self._stopping.set()
-        if self._source.live:
+        if self._source.live or self._thread.ident is None:
             self._source.close()
         if self._thread.is_alive():
             self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._play()
+        except Exception as error:
+            if self._stopping.is_set():  # closed while it was read
+                return
+            self.failed = True
+            _log.error("%s cannot be played on: %s", self._name, error)
 
     def _play(self) -> None:
         while not self._stopping.is_set():

@@ -4,7 +4,6 @@ import datetime
 import hmac
 import ipaddress
 import socket
-from http.cookies import SimpleCookie
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from starlette.datastructures import Headers, QueryParams
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,10 +63,9 @@ class Gate:
         return None
 
     def _knows(self, headers: Headers) -> bool:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
         given = (
             headers.get("authorization", "").removeprefix("Bearer "),
-            cookie.value if cookie else "",
+            cookie_parser(headers.get("cookie", "")).get(COOKIE, ""),
         )
         return any(self._is_token(text) for text in given)
 

@@ -35,15 +35,17 @@ async function resume() {
   show(camera.isOn ? "live" : "demo", camera.isOn ? "Live" : "Recorded motion");
   measured.recording = false;
   showRecording();
-  await sendSettings();
-  if (kept.size !== 512) await live.ask("size", { size: kept.size });
-  await photos.resume();
-  if (camera.isOn) await live.ask("source", { name: "camera" });
-  else if (kept.source && kept.source !== about.source) await live.ask("source", { name: kept.source });
+  await guarded(sendSettings);
+  if (kept.size !== 512) await guarded(() => live.ask("size", { size: kept.size }));
+  await guarded(() => photos.resume());
+  const source = camera.isOn ? "camera" : $("source").value;
+  if (source !== about.source) await guarded(() => live.ask("source", { name: source }));
 }
 
 function report(stats) {
   showStats(stats);
+  measured.recording = stats.recording; // it may have ended by itself
+  showRecording();
   if (!camera.isOn) return;
   warn(stats);
   camera.relieve(stats.pace);
@@ -72,7 +74,7 @@ async function stopCamera() {
   camera.stop();
   await live.send(null);
   showCamera();
-  await tell("source", { name: kept.source || about.source });
+  await tell("source", { name: $("source").value });
   if (live.isOpen) show("demo", "Recorded motion");
 }
 
@@ -164,8 +166,11 @@ function buildControls() {
   for (const name of ["best", "mirror", "framing"]) $(name).onchange = () => change({ [name]: $(name).checked });
   $("size").onchange = () =>
     guarded(async () => {
-      keep({ size: Number($("size").value) });
-      await tell("size", { size: kept.size });
+      const size = Number($("size").value);
+      $("size").value = kept.size;
+      await tell("size", { size });
+      keep({ size });
+      $("size").value = size;
     });
   $("source").onchange = () =>
     guarded(async () => {
@@ -224,7 +229,7 @@ const KEYS = {
 
 function onKey(event) {
   const typing = event.target.matches("select, input:not([type=range], [type=checkbox])");
-  if (event.ctrlKey || event.metaKey || event.altKey || typing || document.querySelector("dialog[open]")) return;
+  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || typing || document.querySelector("dialog[open]")) return;
   const key = KEYS[event.key.toLowerCase()];
   if (key) {
     event.preventDefault();

@@ -52,7 +52,7 @@ def _plain_errors() -> Iterator[None]:
     """What a person can put right is shown to them as a sentence."""
     try:
         yield
-    except InputError as error:
+    except (InputError, RuntimeError) as error:  # RuntimeError: an engine's
         raise gr.Error(str(error), print_exception=False) from error
 
 
@@ -160,11 +160,9 @@ def _video_tab(studio: Studio, folder: Path) -> None:
 
 def _operator_tab(studio: Studio, people: Callable[[], int]) -> None:
     def facts() -> list[list[str]]:
-        with studio.pool.lend() as models:
-            engine = f"{models.engine}, {models.precision}, on {models.device}"
         return [
             ["People now", f"{people()} of {studio.sessions}"],
-            ["Engine", engine],
+            ["Engine", studio.pool.runs],
             ["Models", "one set for all, in batches" if studio.pool.batcher else "a set for each person"],
             ["Asked for", studio.asked or "the best there is"],
             ["Target at first", studio.target],

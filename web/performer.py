@@ -77,12 +77,14 @@ class Performer:
         self.size = 512
         self._studio, self._track, self._photo, self._strip = studio, track, photo, strip
         self._player: Player | None = None
+        self._following, self._closed = threading.Lock(), False
         self._recorder: Recorder | None = None
         self._recording = threading.Lock()
         self._done: deque[tuple[float, dict[str, float]]] = deque(maxlen=120)
         self._result: Result | None = None
         self._seen_size = (1, 1)
         self._slow_since: float | None = None
+        self._least = SIZES[0]  # below which the photo's face would be too small
         self.warning = ""
         self.latency = 0.0  # seconds from a picture's arrival to its result, smoothed
         self._models = studio.pool.take()
@@ -97,17 +99,21 @@ class Performer:
 
     @property
     def running(self) -> bool:
-        return self._loop.running
+        return self._loop.running and not (self._player and self._player.failed)
 
     def follow(self, origin: str) -> None:
         """Follow the browser's camera, or a source of the server's. Raises InputError for one that cannot be."""
         player = None if origin == CAMERA else Player(self._studio.open_source, origin, self.feed)
-        before, self._player = self._player, player
-        self.feed.origin = origin
+        with self._following:
+            if self._closed:  # while the source was opened
+                before = player
+            else:
+                before, self._player = self._player, player
+                self.feed.origin = origin
+                if player:
+                    player.start()
         if before:
             before.stop()
-        if player:
-            player.start()
 
     def call(self, request: Callable[[Puppet], T]) -> "Future[T]":
         return self._loop.call(request)
@@ -117,7 +123,7 @@ class Performer:
 
         def take(puppet: Puppet) -> None:
             puppet.set_photo(fit(photo, self.size))
-            self._photo = photo
+            self._photo, self._least = photo, SIZES[0]
 
         return self._loop.call(take)
 
@@ -171,15 +177,22 @@ class Performer:
         """When dropping frames does not bring the machine to keep up, make the result smaller."""
         now = time.monotonic()
         busy = _pace(self._done[-1][1]) > 1000 / FEWEST
-        if not busy or self.size == SIZES[0]:
+        if not busy or self.size <= self._least:
             self._slow_since = None
         elif self._slow_since is None:
             self._slow_since = now
         elif now - self._slow_since > STRUGGLE:
             self._slow_since = None
-            smaller = SIZES[SIZES.index(self.size) - 1]
-            self.warning = f"the machine cannot keep up: the result was reduced to {smaller} px"
-            self.set_size(smaller)
+            self._shrink(SIZES[SIZES.index(self.size) - 1])
+
+    def _shrink(self, size: int) -> None:
+        def tell(done: "Future[None]") -> None:
+            if done.cancelled() or done.exception():
+                self._least = self.size
+            else:
+                self.warning = f"the machine cannot keep up: the result was reduced to {size} px"
+
+        self.set_size(size).add_done_callback(tell)
 
     def figures(self) -> dict[str, Any]:
         """What the page shows of the last WINDOW seconds."""
@@ -219,6 +232,8 @@ class Performer:
 
     def close(self) -> None:
         """Stop and join every thread, and give the models back. Raises what ended the loop."""
+        with self._following:
+            self._closed = True
         if self._player:
             self._player.stop()
         self._loop.stop()

@@ -40,27 +40,41 @@ export class Photos {
   // After a new connection the server knows none of them.
   async resume() {
     for (const photo of this.own.values()) photo.id = "";
-    if (this.names.includes(kept.photo) && kept.photo !== this.target) await this.use(kept.photo);
+    if (!this.names.includes(kept.photo) || kept.photo === this.target) return;
+    if (!(await this.use(kept.photo))) {
+      keep({ photo: "" });
+      this.show();
+    }
   }
 
+  // Whether the server took it; why not is shown.
   async use(name) {
-    const photo = this.own.get(name);
     try {
-      if (photo && !photo.id) photo.id = await this.live.upload(photo.blob);
-      await this.live.ask("photo", { id: photo ? photo.id : name });
+      await this.send(name);
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
-      this.refuse(name, error.message);
-      return;
+      $("reason").textContent = error.message;
+      $("refused").showModal();
+      return false;
     }
     keep({ photo: name });
     this.show();
+    return true;
   }
 
-  refuse(name, reason) {
-    guarded(() => this.forget(name));
-    $("reason").textContent = reason;
-    $("refused").showModal();
+  // The server may have forgotten an upload: then once more.
+  async send(name) {
+    const photo = this.own.get(name);
+    if (!photo) return this.live.ask("photo", { id: name });
+    const again = Boolean(photo.id);
+    try {
+      photo.id ||= await this.live.upload(photo.blob);
+      await this.live.ask("photo", { id: photo.id });
+    } catch (error) {
+      photo.id = "";
+      if (!again || !(error instanceof Refusal)) throw error;
+      await this.send(name);
+    }
   }
 
   // Have neither the browser nor the page know a photo any more; the server forgets it with the session.
@@ -86,8 +100,8 @@ export class Photos {
     for (const blob of pictures) {
       const name = `${Date.now()} ${this.own.size}`;
       this.own.set(name, { blob, url: URL.createObjectURL(blob), id: "" });
-      await this.use(name);
-      if (this.own.has(name)) await keepPhoto(name, blob);
+      if (await this.use(name)) await keepPhoto(name, blob);
+      else await this.forget(name);
     }
   }
 

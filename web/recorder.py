@@ -46,10 +46,6 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="recorder")
         self._thread.start()
 
-    @property
-    def dropped(self) -> int:
-        return self._pictures.dropped
-
     def put(self, image: Image, pts: int) -> None:
         """Take a picture, RGB uint8 (H, W, 3), shown from `pts` on; never blocks."""
         self._pictures.put((image, pts))

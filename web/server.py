@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ SCRIPTS = [path.name for path in FOLDER.glob("*.js")]
 PAGE = {"/": "page.html", "/favicon.ico": "icon.svg", **{f"/{name}": name for name in ("page.css", *SCRIPTS)}}
 OFFER_BYTES = 100_000
 
+_log = logging.getLogger(__name__)
+
 
 def _refuse(status: int, message: str) -> JSONResponse:
     return JSONResponse({"message": message}, status)
@@ -40,7 +43,11 @@ class Stage:
 
     async def offer(self, request: Request) -> Response:
         try:
-            message = json.loads(await read_body(request, OFFER_BYTES))
+            body = await read_body(request, OFFER_BYTES)
+        except InputError as error:
+            return _refuse(400, str(error))
+        try:
+            message = json.loads(body)
             offer, strip = RTCSessionDescription(message["sdp"], message["type"]), message.get("strip") is True
         except (ValueError, KeyError, TypeError, AttributeError):
             return _refuse(400, "an offer must be JSON with its sdp and type")
@@ -52,6 +59,9 @@ class Stage:
             answer = await session.open(offer, strip)
         except InputError as error:
             return _refuse(400, str(error))
+        except Exception as error:  # an engine's: no memory for another set of models, say
+            _log.exception("a session could not begin")
+            return _refuse(500, f"the server failed: {error}")
         return JSONResponse({"sdp": answer.sdp, "type": answer.type, "session": session.id})
 
     def _forget(self, session: Session) -> None:

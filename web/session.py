@@ -6,6 +6,7 @@ import json
 import logging
 import secrets
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -57,6 +58,7 @@ class Session:
         self._track, self._voice = ResultTrack(), DelayedVoice()
         self._folder = tempfile.TemporaryDirectory(prefix="puppetcam-")
         self._performer: Performer | None = None
+        self._ending, self._over = threading.Lock(), False  # a performer that comes too late is closed by its maker
         self._channel: RTCDataChannel | None = None
         self._settings = RetargetSettings()
         self._overlay = False
@@ -72,11 +74,7 @@ class Session:
         self._peer.on("connectionstatechange", self._watch_connection)
         try:
             await self._negotiate(offer)
-            performer = await asyncio.to_thread(self._perform, strip)
-            if self._closing is not None:  # the page left meanwhile
-                await asyncio.to_thread(performer.close)
-                raise InputError("the session is over: connect again")
-            self._performer = performer
+            await asyncio.to_thread(self._perform, strip)
         except BaseException:
             await self.close()
             raise
@@ -97,14 +95,18 @@ class Session:
         except Exception as error:  # aiortc's parsers raise errors of nearly any type
             raise InputError(f"the offer cannot be answered: {error}") from error
 
-    def _perform(self, strip: bool) -> Performer:
+    def _perform(self, strip: bool) -> None:
+        """Make the performer, on a thread that goes on when the page leaves or the server ends meanwhile."""
         performer = Performer(self._studio, self._track, load_photo(self._studio.target), strip)
         try:
             performer.follow(self._studio.source)
+            with self._ending:
+                if self._over:
+                    raise InputError("the session is over: connect again")
+                self._performer = performer
         except BaseException:
             performer.close()
             raise
-        return performer
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -145,6 +147,8 @@ class Session:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
+        with self._ending:
+            self._over = True
         for task in self._tasks:
             task.cancel()
         await self._peer.close()
@@ -215,6 +219,9 @@ class Session:
         except (ValueError, TypeError, KeyError) as error:
             said = f"the message cannot be understood: {error}"
             self._send({"type": "error", "seq": message.get("seq"), "message": said})
+        except Exception as error:  # an engine's, say: the next message may fare better
+            _log.exception("a page's wish could not be met")
+            self._send({"type": "error", "seq": message.get("seq"), "message": f"the server failed: {error}"})
         else:
             if "seq" in message:
                 self._send({"type": "done", "seq": message["seq"], **(reply or {})})
