@@ -28,7 +28,7 @@ GAZE_REACH = 0.3  # how far a pupil may go from the middle, in eye widths
 WIDEST_MOUTH = 1.15  # eye distances
 DEEPEST_MOUTH = 0.8  # eye distances from lip to lip
 BROW_REACH = 0.25  # eye distances
-SHARED = 1.5  # power by which a mouth's own opening and the source's become one: 1 adds them, more nears the larger
+SHARED = 1.3  # power by which a mouth's own opening and the source's become one: 1 adds them, more nears the larger
 AJAR = 0.04  # eye distances between lips at rest, and more than a closed mouth's noise
 
 

@@ -24,72 +24,91 @@ PRECISIONS = ("bf16-mixed", "32-true")
 def add_train(subparsers: "Subparsers") -> None:
     parser = subparsers.add_parser("train", help="prepare pictures, and train the detector or the generator on them")
     kinds = parser.add_subparsers(title="what to train", metavar="KIND", required=True)
+    for add in (
+        _add_prepare,
+        _add_head,
+        _add_detector,
+        _add_dlib,
+        _add_generator,
+        _add_average,
+        _add_restore,
+        add_study,
+    ):
+        add(kinds)
 
-    prepare = kinds.add_parser("prepare", help="label and align a folder of pictures and clips, into one file")
-    prepare.add_argument("--data", required=True, type=Path, help="folder of pictures and clips, at any depth")
-    prepare.add_argument("--output", required=True, type=Path, help="npz file to write")
-    prepare.set_defaults(run=_prepare)
 
-    head = kinds.add_parser("head", help="fit what 56 landmarks tell of a head, and what expressions do to a face")
-    head.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
-    head.add_argument("--output", required=True, type=Path, help="npz file to write: realtime/head.npz ships")
-    head.add_argument(
+def _add_prepare(kinds: "Subparsers") -> None:
+    parser = kinds.add_parser("prepare", help="label and align a folder of pictures and clips, into one file")
+    parser.add_argument("--data", required=True, type=Path, help="folder of pictures and clips, at any depth")
+    parser.add_argument("--output", required=True, type=Path, help="npz file to write")
+    parser.set_defaults(run=_prepare)
+
+
+def _add_head(kinds: "Subparsers") -> None:
+    parser = kinds.add_parser("head", help="fit what 56 landmarks tell of a head, and what expressions do to a face")
+    parser.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
+    parser.add_argument("--output", required=True, type=Path, help="npz file to write: realtime/head.npz ships")
+    parser.add_argument(
         "--mean-face",
         type=Path,
         metavar="FILE",
         help="npy file for the mean face, of people's stills named *neutral, too: realtime/mean_face.npy ships",
     )
-    head.set_defaults(run=_head)
+    parser.set_defaults(run=_head)
 
-    detector = kinds.add_parser("detector", help="train the landmark detector (thesis 4.2.2)")
-    detector.add_argument(
+
+def _add_detector(kinds: "Subparsers") -> None:
+    parser = kinds.add_parser("detector", help="train the landmark detector (thesis 4.2.2)")
+    parser.add_argument(
         "--preset", default="live", choices=("live", "thesis"), help="network, loss and schedule (%(default)s)"
     )
-    detector.add_argument("--backbone", choices=("resnet18", "narrow"), help="in place of the preset's")
-    detector.add_argument(
+    parser.add_argument("--backbone", choices=("resnet18", "narrow"), help="in place of the preset's")
+    parser.add_argument(
         "--backbone-weights", type=Path, metavar="FILE", help="begin with public ImageNet weights of a ResNet-18"
     )
-    detector.add_argument(
+    parser.add_argument(
         "--coarse",
         type=float,
         default=0.2,
         metavar="SHARE",
         help="of the budget on half-size crops, preset live (%(default)s); 0 to go on with a trained one",
     )
-    detector.add_argument("--loss", choices=("live", "iou", "mse"), help="in place of the preset's")
-    _add_loop_options(detector, "0.002; preset thesis: 0.0001")
-    detector.set_defaults(run=_detector)
+    parser.add_argument("--loss", choices=("live", "iou", "mse"), help="in place of the preset's")
+    _add_loop_options(parser, "0.002; preset thesis: 0.0001")
+    parser.set_defaults(run=_detector)
 
-    dlib = kinds.add_parser("dlib", help="train dlib's shape predictor, the detector's rival (thesis 5.3.3)")
-    dlib.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
-    dlib.add_argument("--output", required=True, type=Path, help="file of the predictor")
-    dlib.add_argument("--trees", type=int, default=500, help="per level of the cascade of ten (%(default)s)")
-    dlib.add_argument("--seed", default=0, type=int, help="of crops and trees (%(default)s)")
-    dlib.set_defaults(run=_dlib)
 
-    generator = kinds.add_parser("generator", help="train the generator: at 128 pixels first, then at 256")
-    generator.add_argument(
-        "--generator", default="live", choices=("live", "fpn"), help="fpn: the thesis's (%(default)s)"
-    )
-    generator.add_argument("--size", default=128, type=int, choices=(128, 256), help="side of the crops (%(default)s)")
-    generator.add_argument(
+def _add_dlib(kinds: "Subparsers") -> None:
+    parser = kinds.add_parser("dlib", help="train dlib's shape predictor, the detector's rival (thesis 5.3.3)")
+    parser.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
+    parser.add_argument("--output", required=True, type=Path, help="file of the predictor")
+    parser.add_argument("--trees", type=int, default=500, help="per level of the cascade of ten (%(default)s)")
+    parser.add_argument("--seed", default=0, type=int, help="of crops and trees (%(default)s)")
+    parser.set_defaults(run=_dlib)
+
+
+def _add_generator(kinds: "Subparsers") -> None:
+    parser = kinds.add_parser("generator", help="train the generator: at 128 pixels first, then at 256")
+    parser.add_argument("--generator", default="live", choices=("live", "fpn"), help="fpn: the thesis's (%(default)s)")
+    parser.add_argument("--size", default=128, type=int, choices=(128, 256), help="side of the crops (%(default)s)")
+    parser.add_argument(
         "--mouths", type=float, default=0.0, metavar="SHARE", help="of pairs in which a shut mouth opens (%(default)s)"
     )
-    generator.add_argument(
+    parser.add_argument(
         "--judge",
         type=Path,
         metavar="CHECKPOINT",
         help="the detector that judges expressions, and whose points drive; fpn needs one",
     )
-    generator.add_argument("--keep-encoder", action="store_true", help="leave the target encoder as it is")
-    generator.add_argument(
+    parser.add_argument("--keep-encoder", action="store_true", help="leave the target encoder as it is")
+    parser.add_argument(
         "--adversary-from",
         default=1.0,
         type=float,
         metavar="SHARE",
         help="share of the budget after which the adversary joins; 1: never (%(default)s)",
     )
-    generator.add_argument(
+    parser.add_argument(
         "--skip",
         nargs="+",
         action="extend",
@@ -97,21 +116,24 @@ def add_train(subparsers: "Subparsers") -> None:
         metavar="CLIP:FROM-TO",
         help="frames of a clip that are not used, where something hides the face, say",
     )
-    _add_loop_options(generator, "0.001; fpn: 0.0001")
-    add_fpn(generator)
-    generator.set_defaults(run=_generator)
+    _add_loop_options(parser, "0.001; fpn: 0.0001")
+    add_fpn(parser)
+    parser.set_defaults(run=_generator)
 
-    average = kinds.add_parser("average", help="write the mean of checkpoints that were trained on from one beginning")
-    average.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT")
-    average.add_argument("--output", required=True, type=Path, help="checkpoint file to write")
-    average.set_defaults(run=_average)
 
-    restore = kinds.add_parser("restore", help="make checkpoints of a bundle, to train on from the models that ship")
-    restore.add_argument("--bundle", type=Path, help="folder of models; the ones that ship if not given")
-    restore.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
-    restore.add_argument("--output", required=True, type=Path, help="folder for detector.pt and generator.pt")
-    restore.set_defaults(run=_restore)
-    add_study(kinds)
+def _add_average(kinds: "Subparsers") -> None:
+    parser = kinds.add_parser("average", help="write the mean of checkpoints that were trained on from one beginning")
+    parser.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT")
+    parser.add_argument("--output", required=True, type=Path, help="checkpoint file to write")
+    parser.set_defaults(run=_average)
+
+
+def _add_restore(kinds: "Subparsers") -> None:
+    parser = kinds.add_parser("restore", help="make checkpoints of a bundle, to train on from the models that ship")
+    parser.add_argument("--bundle", type=Path, help="folder of models; the ones that ship if not given")
+    parser.add_argument("--data", required=True, type=Path, help="what `train prepare` wrote")
+    parser.add_argument("--output", required=True, type=Path, help="folder for detector.pt and generator.pt")
+    parser.set_defaults(run=_restore)
 
 
 def _add_loop_options(parser: argparse.ArgumentParser, rates: str) -> None:

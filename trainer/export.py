@@ -70,19 +70,12 @@ def export(
     if isinstance(generator, FpnGenerator) and generator.settings.source == "picture":
         raise InputError(f"{generator_path} sees the source's picture: a bundle's generator sees its landmarks only")
     output.parent.mkdir(parents=True, exist_ok=True)
-    crop = torch.rand(1, 3, CROP_SIZE, CROP_SIZE)
-    heatmaps = torch.rand(1, COUNT, HEATMAP_SIZE, HEATMAP_SIZE)
-    with torch.no_grad():
-        features = dict(zip(encoder.outputs, encoder.eval()(crop, heatmaps), strict=True))
     with tempfile.TemporaryDirectory(dir=output.parent) as name:
         folder = Path(name)
-        _graph(detector, folder / "detector.onnx", {"crop": crop}, ("heatmaps",))
-        _graph(encoder, folder / "target_encoder.onnx", {"crop": crop, "heatmaps": heatmaps}, encoder.outputs)
-        prior = torch.zeros(1, 3, PRIOR_SIZE, PRIOR_SIZE)
-        inputs = {"driving": heatmaps, "prior": prior, **features}
-        _graph(generator, folder / "generator.onnx", inputs, ("flow", "mask", "colour"))
+        _write_graphs(folder, detector, encoder, generator)
         if pictures is not None:
             quantize(folder, pairs)
+        modules = dict(zip(GRAPHS, (detector, encoder, generator), strict=True))
         card = {
             "name": "puppetcam",
             "date": date.today().isoformat(),
@@ -91,21 +84,36 @@ def export(
             "crop": {"size": CROP_SIZE, "layout": "realtime/alignment.py TEMPLATE"},
             "detector": _training(of_detector),
             "generator": _training(of_generator),
-            "parameters": {
-                name: sum(p.numel() for p in module.parameters())
-                for name, module in zip(GRAPHS, (detector, encoder, generator), strict=True)
-            },
+            "parameters": {graph: sum(p.numel() for p in module.parameters()) for graph, module in modules.items()},
             "training_data": trained_on,
             "licence": "Apache-2.0",
-            "graphs": {name: _shapes(folder / f"{name}.onnx") for name in GRAPHS},
+            "graphs": {graph: _shapes(folder / f"{graph}.onnx") for graph in GRAPHS},
         }
         (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         load_bundle(folder)
-        output.mkdir(parents=True, exist_ok=True)
-        for name in QUANTIZED_FILES:
-            (output / name).unlink(missing_ok=True)
-        for file in folder.iterdir():
-            shutil.move(file, output / file.name)
+        _put_in_place(folder, output)
+
+
+def _write_graphs(folder: Path, detector: nn.Module, encoder: Any, generator: nn.Module) -> None:
+    """The bundle's ONNX graphs, by their contract (docs/design.md)."""
+    crop = torch.rand(1, 3, CROP_SIZE, CROP_SIZE)
+    heatmaps = torch.rand(1, COUNT, HEATMAP_SIZE, HEATMAP_SIZE)
+    prior = torch.zeros(1, 3, PRIOR_SIZE, PRIOR_SIZE)
+    with torch.no_grad():
+        features = dict(zip(encoder.outputs, encoder.eval()(crop, heatmaps), strict=True))
+    _graph(detector, folder / "detector.onnx", {"crop": crop}, ("heatmaps",))
+    _graph(encoder, folder / "target_encoder.onnx", {"crop": crop, "heatmaps": heatmaps}, encoder.outputs)
+    inputs = {"driving": heatmaps, "prior": prior, **features}
+    _graph(generator, folder / "generator.onnx", inputs, ("flow", "mask", "colour"))
+
+
+def _put_in_place(folder: Path, output: Path) -> None:
+    """Move a bundle's files to where they shall be; int8 graphs of another one do not stay there."""
+    output.mkdir(parents=True, exist_ok=True)
+    for name in QUANTIZED_FILES:
+        (output / name).unlink(missing_ok=True)
+    for file in folder.iterdir():
+        shutil.move(file, output / file.name)
 
 
 def _training(state: dict[str, Any]) -> dict[str, Any]:
