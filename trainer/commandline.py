@@ -1,6 +1,7 @@
 """The trainer's part of the command line, `train`. Heavy imports wait until a command runs."""
 
 import argparse
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -308,7 +309,11 @@ def common(
     pictures = Pictures(_prepared(options))
     if options.devices > max(1, torch.cuda.device_count()) and torch.cuda.is_available():
         raise InputError(f"--devices {options.devices}: this machine has {torch.cuda.device_count()}")
-    fabric = Fabric(accelerator="auto", devices=options.devices, precision=options.precision)
+    devices, machines = options.devices, 1
+    if torch.distributed.is_torchelastic_launched():  # torchrun says how many, on how many machines
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        machines = int(os.environ["WORLD_SIZE"]) // devices
+    fabric = Fabric(accelerator="auto", devices=devices, num_nodes=machines, precision=options.precision)
     fabric.launch()
     seed_everything(options.seed, verbose=False)
     loop = LoopSettings(
