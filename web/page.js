@@ -201,8 +201,9 @@ async function snapshot() {
 }
 
 async function record() {
-  const answer = await live.ask("record", { on: !measured.recording });
-  measured.recording = !measured.recording;
+  const on = !measured.recording;
+  const answer = await live.ask("record", { on });
+  measured.recording = on;
   showRecording();
   if (answer.recording) download(`/recordings/${answer.recording}?session=${live.session}`, "puppetcam.mp4");
 }
