@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from realtime.errors import InputError
-from realtime.report import check_path
 from trainer.thesis_command import add_fpn, add_study, fpn_task
 
 if TYPE_CHECKING:
@@ -208,6 +207,7 @@ def _detector(options: argparse.Namespace) -> None:
 
 
 def _dlib(options: argparse.Namespace) -> None:
+    from realtime.report import check_path
     from trainer.data import Pictures
     from trainer.train_dlib import DlibTraining, train
 
