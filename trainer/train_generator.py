@@ -159,8 +159,10 @@ class GeneratorTask:
             losses["landmark"] = s.landmark * self._landmark_loss(result, truth, fabric)
         if progress >= s.adversary_from:
             channel = landmark_channel(inputs["driving"], truth.shape[-1])
+            # Between the lips alone: what it likes better of the skin around them are marks.
+            judged = result.detach() + mouth * (result - result.detach())
             made, real = (
-                mouth_windows(torch.cat([picture, channel], 1), batch["driving"]) for picture in (result, truth)
+                mouth_windows(torch.cat([picture, channel], 1), batch["driving"]) for picture in (judged, truth)
             )
             self._train_discriminator(made.detach(), real, fabric)
             discriminator: Any = self.modules["discriminator"]
