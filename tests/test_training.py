@@ -253,7 +253,7 @@ def test_what_a_judge_sees_drives_but_where_it_misses(trained_detector: Loop, pi
     missed = (seen.points == labels).all((1, 2))
     assert missed[3]  # labelled elsewhere than the face is
     assert missed.mean() < 0.5
-    assert np.array_equal(seen.points[~missed], found[~missed])
+    np.testing.assert_allclose(seen.points[~missed], found[~missed], atol=1e-3)
     assert labelled.points is labels
 
 

@@ -162,6 +162,7 @@ class Loop:
             batch_size=self.settings.batch,
             sampler=_numbers(self._samples() + self.fabric.global_rank, self.fabric.world_size),
             num_workers=self.settings.workers,
+            pin_memory=self.fabric.device.type == "cuda",
         )
         return self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from realtime.compositor import border_window
-from realtime.landmarks import CROP_SIZE, LIPS
+from realtime.head import Head
+from realtime.landmarks import CROP_SIZE, LIPS, STRIDE
+from realtime.prior import driving_prior
 from trainer.data import Pictures
-from trainer.detector import Detector
-from trainer.generator import FLOW_STRIDE, Generator, GeneratorSettings, TargetEncoder, compose, conditions, up
+from trainer.detector import Detector, DetectorSettings
+from trainer.generator import FLOW_STRIDE, Generator, GeneratorSettings, TargetEncoder, compose, up
 from trainer.loop import cosine, optimize
 from trainer.losses import (
     PatchDiscriminator,
@@ -32,7 +34,7 @@ from trainer.losses import (
 from trainer.pairs import Pairs
 from trainer.sheet import sheet, wrapped
 from trainer.thesis import freeze, full_size, landmark_loss
-from trainer.train_detector import seen_by
+from trainer.train_detector import gaussians, seen_by
 
 JUDGED = 0.04  # weight of the landmark loss with `--judge`: its gradient is then as large as the picture's
 
@@ -49,7 +51,7 @@ class GeneratorTraining:
     parts: float = 0.5  # on the eyes and lips alone, whose few pixels are what people look at
     mouth: float = 0.6  # on the colour between the lips, whose few pixels would not count otherwise
     opaque: float = 0.25  # keeps the photo's own pixels, but where lips open on what they hid
-    adversarial: float = 0.2
+    adversarial: float = 0.35
     matching: float = 0.8  # of the discriminator's features
     adversary_from: float = 1.0
     landmark: float = 0.0  # equation 4.1; more than 0 needs a detector that judges
@@ -115,14 +117,23 @@ class GeneratorTask:
         return cosine(progress)
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return self.pairs.draw(rng)
+        """A pair (trainer.pairs.Pairs.draw), and what its landmarks alone say of it, `prior` (3, S/2, S/2)."""
+        return self._told(self.pairs.draw(rng))
+
+    def _told(self, pair: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        head = Head(*(pair[name].astype(np.float32) for name in ("target", "own", "apart")))
+        return pair | {"prior": driving_prior(pair["driving"], head, self.settings.size // FLOW_STRIDE)}
 
     def _inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        size, device = batch["photo"].shape[-1], batch["photo"].device
-        read = conditions({name: batch[name].cpu().numpy() for name in ("driving", "target", "own", "apart")}, size)
-        inputs = {name: torch.from_numpy(value).to(device) for name, value in read.items()}
-        inputs["photo"] = (batch["photo"].float() / 255).contiguous(memory_format=torch.channels_last)
-        return inputs
+        """What the networks read: the photo in [0, 1], both faces' heatmaps, drawn where the networks are, the prior."""
+        size = batch["photo"].shape[-1]
+        settings = DetectorSettings(stride=STRIDE * CROP_SIZE // size)
+        return {
+            "photo": (batch["photo"].float() / 255).contiguous(memory_format=torch.channels_last),
+            "driving": gaussians(batch["driving"], settings),
+            "heatmaps": gaussians(batch["target"], settings),
+            "prior": batch["prior"],
+        }
 
     def forward(self, modules: dict[str, nn.Module], inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         features = modules["encoder"](inputs["photo"], inputs["heatmaps"])
@@ -173,7 +184,7 @@ class GeneratorTask:
             losses["adversarial"] = s.adversarial * lsgan(score.float(), real=True)
             losses["matching"] = s.matching * feature_matching(of_made, of_real)
         optimize(fabric, self.optimizers["generator"], torch.stack(list(losses.values())).sum())
-        return {name: value.item() for name, value in losses.items()}
+        return dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
 
     def _landmark_loss(self, result: Tensor, truth: Tensor, fabric: Fabric) -> Tensor:
         judge: Any = self.judge.to(result.device)  # type: ignore[union-attr]
@@ -218,7 +229,8 @@ class GeneratorTask:
     def _rebuilt(self, modules: dict[str, nn.Module], pair: dict[str, Any]) -> np.ndarray:
         """The result for one pair that is not augmented, RGB uint8 (S, S, 3)."""
         device = next(modules["generator"].parameters()).device
-        batch = {k: torch.from_numpy(pair[k])[None].to(device) for k in ("driving", "target", "own", "apart")}
+        told = self._told(pair)
+        batch = {k: torch.from_numpy(told[k])[None].to(device) for k in ("driving", "target", "prior")}
         photo = torch.from_numpy(pair["photo"]).permute(2, 0, 1)[None].to(device)
         inputs = self._inputs(batch | {"photo": photo})
         flow, mask, colour = self.forward(modules, inputs)
