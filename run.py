@@ -150,10 +150,11 @@ def _bench(options: argparse.Namespace) -> None:
     import json
 
     from realtime import report
+    from realtime.output import check_path
 
     for path, suffix in ((options.output, ".json"), (options.plot, ".png")):
         if path is not None:
-            report.check_path(path, suffix)
+            check_path(path, suffix)
     if not 0 < options.seconds <= 3600:
         raise InputError(f"--seconds {options.seconds:g} is out of range: more than 0 and at most 3600 is needed")
     if options.web and (options.sessions, options.batch) != (None, None):
@@ -268,7 +269,7 @@ def _landmarks(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from realtime.annotation import annotate, check_drawn
-    from realtime.report import check_path
+    from realtime.output import check_path
 
     check_path(options.output, ".json")
     check_drawn(options.pictures, options.draw)

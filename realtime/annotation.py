@@ -10,6 +10,7 @@ import cv2
 from realtime.errors import InputError
 from realtime.faces import Detect, Face, FaceFinder, acquire, is_facelike
 from realtime.landmarks import Array
+from realtime.output import check_folder
 from realtime.photo import load_photo
 
 
@@ -45,8 +46,8 @@ def annotate(pictures: Iterable[Path], detect: Detect, draw: Path | None = None)
 
 def check_drawn(pictures: list[Path], draw: Path | None) -> None:
     """Raises InputError if `draw` cannot be a folder, or two pictures would be drawn into one file of it."""
-    if draw is not None and draw.exists() and not draw.is_dir():
-        raise InputError(f"--draw {draw} is a file: a folder is needed")
+    if draw is not None:
+        check_folder(draw, "--draw")
     stems = [path.stem for path in pictures]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if draw is not None and twice is not None:

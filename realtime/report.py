@@ -7,18 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from realtime.errors import InputError
 from realtime.puppet import STAGES
 
 ROWS = (*STAGES, "latency")
-
-
-def check_path(path: Path, suffix: str) -> None:
-    """Raise InputError unless a file of a kind can be put there."""
-    if path.suffix.lower() != suffix:
-        raise InputError(f"{path} must end in {suffix}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: a file in a folder that exists is needed")
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:

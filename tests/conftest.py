@@ -1,11 +1,13 @@
-"""What several tests share: the models that ship, and a face in a crop."""
+"""What several tests share: the models that ship, a face in a crop, the page in a browser, networks trained on drawn
+faces. What takes long to import waits until a test asks for it."""
 
+import dataclasses
 import signal
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,13 @@ from realtime.alignment import cut, inverse, similarity, transform
 from realtime.bench import render_clip
 from realtime.landmarks import Array, five_points, heatmap_points
 from realtime.photo import load_photo, portrait_path
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+    from playwright.sync_api import Browser, Page
+
+    from trainer.data import Pictures
+    from trainer.loop import Loop
 
 # A shell that starts the tests in the background has Ctrl-C ignored, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -101,3 +110,95 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     with live_server(tmp_path_factory.mktemp("panel")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A camera's view: a face that talks, then an empty room, over and over."""
+    from tests.facemesh import FaceMeshModels
+    from web.bench import write_clip
+
+    path, models = tmp_path_factory.mktemp("clip") / "camera.mjpeg", FaceMeshModels()
+    frames = list(render_clip(models, 120))
+    empty = dataclasses.replace(frames[0], image=np.full((480, 640, 3), 70, np.uint8))
+    write_clip([*frames, *[empty] * 90], path)
+    models.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(clip: Path) -> Iterator["Browser"]:
+    from playwright.sync_api import sync_playwright
+
+    from web.bench import FLAGS, find_browser
+
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(
+            executable_path=find_browser(), args=[*FLAGS, f"--use-file-for-fake-video-capture={clip}"]
+        )
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(browser: "Browser", address: str) -> Iterator["Page"]:
+    """The page, open; at the end, what it printed, threw and asked others for must be nothing."""
+    made = browser.new_page(viewport={"width": 1280, "height": 900})
+    complaints: list[str] = []
+    made.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    made.on("pageerror", lambda error: complaints.append(str(error)))
+    made.on("request", lambda asked: None if _is_ours(asked.url, address) else complaints.append(asked.url))
+    made.goto(address)
+    yield made
+    made.close()
+    assert complaints == []
+
+
+def _is_ours(url: str, address: str) -> bool:
+    return url.startswith((f"{address}/", "data:", f"blob:{address}/"))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn faces, prepared."""
+    from tests.drawn import write_drawn
+
+    path = tmp_path_factory.mktemp("drawn") / "data.npz"
+    write_drawn(path, stills=24, held_out_stills=6, frames=8, wander=10)
+    return path
+
+
+@pytest.fixture(scope="session")
+def pictures(data: Path) -> "Pictures":
+    from trainer.data import Pictures
+
+    return Pictures(data)
+
+
+@pytest.fixture(scope="session")
+def fabric() -> "Fabric":
+    from lightning.fabric import Fabric
+
+    return Fabric(accelerator="cpu", devices=1, precision="32-true")
+
+
+@pytest.fixture(scope="session")
+def trained_detector(pictures: "Pictures", fabric: "Fabric", tmp_path_factory: pytest.TempPathFactory) -> "Loop":
+    from tests.tiny import detector_task
+    from trainer.loop import Loop, LoopSettings
+
+    settings = LoopSettings(steps=300, batch=6, learning_rate=4e-3, ema=0.9)
+    loop = Loop(detector_task(pictures), settings, tmp_path_factory.mktemp("detector"), fabric)
+    loop.run()
+    return loop
+
+
+@pytest.fixture(scope="session")
+def trained_generator(pictures: "Pictures", fabric: "Fabric", tmp_path_factory: pytest.TempPathFactory) -> "Loop":
+    from tests.tiny import generator_task
+    from trainer.loop import Loop, LoopSettings
+
+    settings = LoopSettings(steps=60, batch=8, learning_rate=3e-3, ema=0.9)
+    loop = Loop(generator_task(pictures), settings, tmp_path_factory.mktemp("generator"), fabric)
+    loop.run()
+    return loop

@@ -17,10 +17,10 @@ from realtime.landmarks import FACEMESH, WFLW98, pupil_distance
 from realtime.photo import PORTRAITS, load_photo
 from tests.clips import portrait, write_clip
 from trainer import wflw
-from trainer.commandline import parse_skips
 from trainer.data import Pictures, held_out
 from trainer.metrics import error_percent
 from trainer.prepare import LONDON189, PICTURE_SIZE, prepare
+from trainer.training_command import parse_skips
 
 ROOT = Path(run.__file__).parent
 

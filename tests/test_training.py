@@ -4,7 +4,6 @@ import json
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,68 +11,17 @@ import torch
 from lightning.fabric import Fabric
 
 import run
-from engines.bundle import load_bundle
 from realtime.errors import InputError
-from tests.drawn import write_drawn
-from trainer.checkpoint import average, read_detector, read_generator
+from tests.tiny import TINY_GENERATOR, detector_task, generator_task
+from trainer.checkpoint import average, read_detector
 from trainer.data import Pictures
-from trainer.detector import LIVE, THESIS, Detector, DetectorSettings
-from trainer.export import export
-from trainer.fpn import FpnSettings, FpnTargetEncoder
-from trainer.generator import GeneratorSettings
+from trainer.detector import LIVE, THESIS, Detector
+from trainer.generator import conditions
 from trainer.loop import Loop, LoopSettings, Samples, cosine
 from trainer.metrics import error_percent
 from trainer.prepare import MARGIN
-from trainer.thesis import ADVERSARIAL, WITH_LANDMARK_LOSS
-from trainer.train_detector import DetectorTask, find_points, seen_by
-from trainer.train_fpn import FpnTask, FpnTraining, Judges
+from trainer.train_detector import find_points, seen_by
 from trainer.train_generator import GeneratorTask, GeneratorTraining
-
-TINY_DETECTOR = DetectorSettings((8, 12, 16, 24, 32), (1, 1, 1, 1), (32, 24, 16), 8, stride=4)
-TINY_GENERATOR = GeneratorSettings(8, 12, 16, (16, 24, 32), (16, 12))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("drawn") / "data.npz"
-    write_drawn(path, stills=24, held_out_stills=6, frames=8, wander=10)
-    return path
-
-
-@pytest.fixture(scope="module")
-def pictures(data: Path) -> Pictures:
-    return Pictures(data)
-
-
-@pytest.fixture(scope="module")
-def fabric() -> Fabric:
-    return Fabric(accelerator="cpu", devices=1, precision="32-true")
-
-
-def detector_task(pictures: Pictures) -> DetectorTask:
-    torch.manual_seed(0)
-    return DetectorTask(pictures, TINY_DETECTOR, 4e-3)
-
-
-def generator_task(pictures: Pictures, **settings: Any) -> GeneratorTask:
-    torch.manual_seed(0)
-    return GeneratorTask(pictures, GeneratorTraining(size=64, network=TINY_GENERATOR, **settings), 3e-3)
-
-
-@pytest.fixture(scope="module")
-def trained_detector(pictures: Pictures, fabric: Fabric, tmp_path_factory: pytest.TempPathFactory) -> Loop:
-    settings = LoopSettings(steps=300, batch=6, learning_rate=4e-3, ema=0.9)
-    loop = Loop(detector_task(pictures), settings, tmp_path_factory.mktemp("detector"), fabric)
-    loop.run()
-    return loop
-
-
-@pytest.fixture(scope="module")
-def trained_generator(pictures: Pictures, fabric: Fabric, tmp_path_factory: pytest.TempPathFactory) -> Loop:
-    settings = LoopSettings(steps=60, batch=8, learning_rate=3e-3, ema=0.9)
-    loop = Loop(generator_task(pictures), settings, tmp_path_factory.mktemp("generator"), fabric)
-    loop.run()
-    return loop
 
 
 def test_a_tiny_detector_localises(trained_detector: Loop, pictures: Pictures) -> None:
@@ -178,53 +126,13 @@ def test_a_run_starts_from_another_at_twice_the_size(
             assert torch.equal(value, loop.averaged[name].state_dict()[key])
 
 
-def test_export_rebuilds_the_networks_from_their_settings(
-    trained_detector: Loop, trained_generator: Loop, tmp_path: Path
-) -> None:
-    assert read_detector(trained_detector.checkpoint)[0].settings == TINY_DETECTOR
-    assert read_generator(trained_generator.checkpoint)[1].settings == TINY_GENERATOR
-    export(trained_detector.checkpoint, trained_generator.checkpoint, tmp_path / "bundle", trained_on="drawn faces")
-    card = load_bundle(tmp_path / "bundle").card
-    assert card["training_data"] == "drawn faces"
-    assert card["detector"]["settings"]["stride"] == 4
-    assert card["generator"]["settings"]["network"]["motion"] == [16, 24, 32]
-    assert card["detector"]["validation"]["stills_nmse"] == round(trained_detector.metrics["stills_nmse"], 3)
-    assert len(list((tmp_path / "bundle").iterdir())) == 4
-
-
-def test_an_exported_detector_sees_what_the_checkpoint_sees(
-    trained_detector: Loop, trained_generator: Loop, pictures: Pictures, tmp_path: Path
-) -> None:
-    from engines.load import load_models
-
-    export(trained_detector.checkpoint, trained_generator.checkpoint, tmp_path / "bundle")
-    models = load_models("openvino", "f32", load_bundle(tmp_path / "bundle"))
-    crop = np.ascontiguousarray(pictures.image(0)[MARGIN:-MARGIN, MARGIN:-MARGIN])
-    with torch.no_grad():
-        batch = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
-        expected = trained_detector.averaged["detector"].eval()(batch)[0].numpy()
-    assert np.abs(models.detect(crop) - expected).max() < 1e-3
-    models.close()
-
-
-def test_int8_graphs_are_calibrated_on_the_pictures(
-    trained_detector: Loop, trained_generator: Loop, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from engines.load import load_models
-
-    monkeypatch.setattr("trainer.quantize.SAMPLES", 12)
-    export(trained_detector.checkpoint, trained_generator.checkpoint, tmp_path / "bundle", pictures)
-    bundle = load_bundle(tmp_path / "bundle")
-    assert bundle.quantized
-    crop = np.ascontiguousarray(pictures.image(0)[MARGIN:-MARGIN, MARGIN:-MARGIN])
-    seen = []
-    for precision in ("f32", "int8"):
-        models = load_models("openvino", precision, bundle)
-        seen.append(models.detect(crop).copy())
-        models.close()
-    assert 0 < np.abs(seen[0] - seen[1]).mean() < 0.2 * seen[0].mean()
-    export(trained_detector.checkpoint, trained_generator.checkpoint, tmp_path / "bundle")
-    assert not load_bundle(tmp_path / "bundle").quantized  # none that belong to other weights stay behind
+def test_training_tells_the_networks_what_the_program_does(pictures: Pictures) -> None:
+    task = generator_task(pictures)
+    samples = [task.sample(np.random.default_rng(number)) for number in range(3)]
+    batch = {name: np.stack([one[name] for one in samples]) for name in samples[0]}
+    told = task._inputs({name: torch.from_numpy(values) for name, values in batch.items()})
+    for name, expected in conditions(batch, 64).items():
+        np.testing.assert_allclose(told[name].numpy(), expected, atol=1e-5)
 
 
 def test_a_judge_s_landmark_loss_moves_the_generator_and_not_the_judge(
@@ -255,16 +163,6 @@ def test_what_a_judge_sees_drives_but_where_it_misses(trained_detector: Loop, pi
     assert missed.mean() < 0.5
     np.testing.assert_allclose(seen.points[~missed], found[~missed], atol=1e-3)
     assert labelled.points is labels
-
-
-def test_export_refuses_what_is_no_checkpoint(trained_generator: Loop, tmp_path: Path) -> None:
-    (tmp_path / "torn.pt").write_bytes(trained_generator.checkpoint.read_bytes()[:5000])
-    state = torch.load(trained_generator.checkpoint, weights_only=True)
-    torch.save(state | {"settings": "as text, once"}, tmp_path / "old.pt")
-    for path in (tmp_path / "torn.pt", tmp_path / "old.pt", tmp_path / "none.pt", trained_generator.checkpoint):
-        with pytest.raises(InputError, match=path.name):
-            export(path, trained_generator.checkpoint, tmp_path / "bundle")
-    assert not (tmp_path / "bundle").exists()
 
 
 def test_the_average_of_checkpoints_lies_between_them(
@@ -314,50 +212,3 @@ def test_the_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
     assert cosine(0.02) == pytest.approx(1)
     assert cosine(0.51) == pytest.approx(0.505)
     assert cosine(1) == pytest.approx(0.01)
-
-
-TINY_FPN = FpnSettings((8, 8, 12, 16, 16), (1, 1, 1, 1), 8, (16, 16, 16, 12, 12))
-
-
-@pytest.mark.parametrize("adversary", list(ADVERSARIAL))
-def test_the_thesis_s_generator_trains_against_every_adversary(
-    adversary: str, trained_detector: Loop, pictures: Pictures, fabric: Fabric, tmp_path: Path
-) -> None:
-    judge, _ = read_detector(trained_detector.checkpoint)
-    before = {name: value.clone() for name, value in judge.state_dict().items()}
-    training = FpnTraining(size=64, adversary=adversary, scales=WITH_LANDMARK_LOSS, network=TINY_FPN)
-    task = FpnTask(pictures, training, 1e-3, Judges(judge))
-    first = {name: value.clone() for name, value in task.modules["generator"].state_dict().items()}
-    loop = Loop(task, LoopSettings(steps=2, batch=2, learning_rate=1e-3), tmp_path / adversary, fabric)
-    assert np.isfinite(loop.run()["psnr"])
-    assert any(not torch.equal(value, first[name]) for name, value in task.modules["generator"].state_dict().items())
-    assert all(torch.equal(value, before[name]) for name, value in judge.state_dict().items())  # it judges only
-    export(trained_detector.checkpoint, loop.checkpoint, tmp_path / "bundle")
-    assert list(load_bundle(tmp_path / "bundle").features) == list(FpnTargetEncoder.outputs)
-    assert read_generator(loop.checkpoint)[1].settings == TINY_FPN
-
-
-def test_the_thesis_s_learning_rate_falls_from_epoch_40_to_a_thousandth(
-    trained_detector: Loop, pictures: Pictures
-) -> None:
-    judge, _ = read_detector(trained_detector.checkpoint)
-    task = FpnTask(pictures, FpnTraining(size=64, network=TINY_FPN), 1e-4, Judges(judge))
-    assert task.schedule(0) == task.schedule(40 / 250) == 1
-    assert task.schedule(145 / 250) == pytest.approx(0.5005)
-    assert task.schedule(1) == pytest.approx(1e-3)
-
-
-def test_the_thesis_s_generator_needs_a_judge(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--generator", "fpn", "--data", str(data), "--output", str(tmp_path)]
-    assert run.main(["train", "generator", *options]) == 2
-    assert "--generator fpn needs --judge" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("loss", ["iou", "mse"])
-def test_the_thesis_s_losses_and_schedule_train_the_detector(loss: str, pictures: Pictures, fabric: Fabric) -> None:
-    task = DetectorTask(pictures, replace(TINY_DETECTOR, loss=loss), 1e-4)
-    assert [task.schedule(epoch / 200) for epoch in (0, 59, 60, 80, 199)] == pytest.approx([1, 1, 0.1, 0.01, 0.01])
-    crops = [task.sample(np.random.default_rng(number)) for number in range(2)]
-    batch = {name: torch.from_numpy(np.stack([crop[name] for crop in crops])) for name in crops[0]}
-    first, *_, last = (task.step(batch, 0.5, fabric)[loss] for _ in range(12))
-    assert last < first

@@ -1,94 +1,18 @@
 """The page in a real Chromium, whose camera plays a clip of a face that talks, then of none."""
 
-import dataclasses
-import io
-import os
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import av
-import httpx
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from realtime.bench import render_clip
-from realtime.photo import portrait_path
-from tests.facemesh import FaceMeshModels
+from tests.livepage import PATIENCE, chosen, look, shown, start, until
 from tests.webpeer import live_server
-from web.bench import FLAGS, find_browser, write_clip
-from web.session import PHOTOS
 
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
-FACE, EMPTY = 120, 90  # frames
-PATIENCE = 40.0  # seconds; a busy machine is slow, and no test is about speed
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A camera's view: a face that talks, then an empty room, over and over."""
-    path, models = tmp_path_factory.mktemp("clip") / "camera.mjpeg", FaceMeshModels()
-    frames = list(render_clip(models, FACE))
-    empty = dataclasses.replace(frames[0], image=np.full((480, 640, 3), 70, np.uint8))
-    write_clip([*frames, *[empty] * EMPTY], path)
-    models.close()
-    return path
-
-
-@pytest.fixture(scope="module")
-def browser(clip: Path) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(
-            executable_path=find_browser(), args=[*FLAGS, f"--use-file-for-fake-video-capture={clip}"]
-        )
-        yield made
-        made.close()
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page, open; at the end, what it printed, threw and asked others for must be nothing."""
-    made = browser.new_page(viewport={"width": 1280, "height": 900})
-    complaints: list[str] = []
-    made.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
-    made.on("pageerror", lambda error: complaints.append(str(error)))
-    made.on("request", lambda asked: None if _is_ours(asked.url, address) else complaints.append(asked.url))
-    made.goto(address)
-    yield made
-    made.close()
-    assert complaints == []
-
-
-def _is_ours(url: str, address: str) -> bool:
-    return url.startswith((f"{address}/", "data:", f"blob:{address}/"))
-
-
-def until(page: Page, condition: str) -> None:
-    """Wait until a JavaScript expression holds: Playwright's own way needs eval, which the page forbids."""
-    end = time.monotonic() + PATIENCE
-    while not page.evaluate(condition):
-        assert time.monotonic() < end, f"{condition}: the page says {page.inner_text('#state')!r}"
-        page.wait_for_timeout(50)
-
-
-def look(page: Page, name: str) -> None:
-    """Keep a screenshot where PUPPETCAM_SCREENSHOTS names a folder."""
-    if folder := os.environ.get("PUPPETCAM_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-
-def start(page: Page) -> None:
-    page.click("#start")
-    until(page, "puppetcam.state === 'live' && puppetcam.ages.length > 3 && puppetcam.stats.face === 'tracked'")
-
-
-def shown(page: Page) -> "np.ndarray[tuple[int, int], np.dtype[np.int16]]":
-    """The result as it is on the screen, grey."""
-    picture = Pillow.open(io.BytesIO(page.locator("#frame").screenshot()))
-    return np.asarray(picture.convert("L").resize((400, 400)), np.int16)  # a slow machine changes the result's size
 
 
 def test_a_session_from_the_first_look_to_the_last(page: Page, tmp_path: Path) -> None:
@@ -141,91 +65,6 @@ def test_a_session_from_the_first_look_to_the_last(page: Page, tmp_path: Path) -
 
 
 # A transfer of pictures, as the browser makes one of what is dropped or pasted.
-TRANSFER = """async names => {
-    const transfer = new DataTransfer();
-    for (const name of names) {
-        const blob = await (await fetch(`/portraits/${name}`)).blob();
-        transfer.items.add(new File([blob], `${name}.jpg`, { type: "image/jpeg" }));
-    }
-    return transfer;
-}"""
-PASTE = "clipboardData => dispatchEvent(new ClipboardEvent('paste', { clipboardData }))"
-
-
-def chosen(name: str) -> str:
-    return f"document.querySelector('[title=\"{name}\"]')?.ariaPressed === 'true'"
-
-
-def test_photos_are_switched_added_and_refused(page: Page, tmp_path: Path) -> None:
-    until(page, "puppetcam.shown.length > 5")
-    shape = page.evaluate("document.querySelector('#result').videoWidth")
-    page.click("[title='Portrait: collins']")
-    until(page, f"document.querySelector('#result').videoWidth !== {shape}")
-
-    page.dispatch_event("body", "drop", {"dataTransfer": page.evaluate_handle(TRANSFER, ["hopper"])})
-    page.locator("#consent").wait_for()
-    assert page.is_disabled("#agree")
-    look(page, "consent")
-    page.check("#agreed")
-    page.click("#agree")
-    until(page, chosen("Your photo 1"))
-
-    blank = tmp_path / "blank.png"
-    Pillow.new("RGB", (300, 300), "grey").save(blank)
-    page.set_input_files("#file", blank)  # and nobody is asked again
-    until(page, "document.querySelector('#refused').open")
-    assert "no face" in page.inner_text("#reason")
-    look(page, "refused")
-    page.click("#refused button")
-    assert page.locator("[title='Your photo 2']").count() == 0
-
-    page.evaluate(PASTE, page.evaluate_handle(TRANSFER, ["collins"]))
-    until(page, chosen("Your photo 2"))
-    look(page, "photos")
-
-
-def test_an_upload_that_the_server_forgot_is_sent_again(page: Page) -> None:
-    until(page, "puppetcam.shown.length > 5")
-    with page.expect_request("**/photos?*") as sent:
-        page.set_input_files("#file", portrait_path("collins"))
-        page.check("#agreed")
-        page.click("#agree")
-    until(page, chosen("Your photo 1"))
-    page.click("[title='Portrait: hopper']")
-    until(page, chosen("Portrait: hopper"))
-    for _ in range(PHOTOS):  # as many more as the server keeps of one person
-        others = portrait_path("hopper").read_bytes()
-        assert httpx.post(sent.value.url, content=others, trust_env=False).status_code == 200
-    page.click("[title='Your photo 1']")
-    until(page, chosen("Your photo 1"))
-    assert not page.evaluate("document.querySelector('#refused').open")
-
-
-def test_a_photo_that_is_refused_later_stays_the_persons_own(page: Page, tmp_path: Path) -> None:
-    until(page, "puppetcam.shown.length > 5")
-    small = Pillow.new("RGB", (1024, 1024), "grey")  # its eyes are far enough apart at 512 px, and not at 256
-    with Pillow.open(portrait_path("hopper")) as portrait:
-        small.paste(portrait.resize((256, 320)))
-    small.save(tmp_path / "small.png")
-    page.set_input_files("#file", tmp_path / "small.png")
-    page.check("#agreed")
-    page.click("#agree")
-    until(page, chosen("Your photo 1"))
-    page.select_option("#size", "256")
-    until(page, "document.querySelector('#hint').textContent.includes('too small')")
-    assert page.input_value("#size") == "512"  # what was refused is not kept
-    page.click("[title='Portrait: collins']")
-    until(page, chosen("Portrait: collins"))
-    page.select_option("#size", "256")
-    until(page, "document.querySelector('#size').value === '256'")
-    page.click("[title='Your photo 1']")
-    until(page, "document.querySelector('#refused').open")
-    assert "too small" in page.inner_text("#reason")
-    page.click("#refused button")
-    assert page.evaluate(chosen("Portrait: collins"))
-    page.reload()
-    until(page, "puppetcam.shown.length > 5")
-    assert page.locator("[title='Your photo 1']").count() == 1
 
 
 def test_what_was_kept_and_is_not_there_any_more_does_not_stop_the_rest(page: Page) -> None:
@@ -250,23 +89,6 @@ def test_the_record_button_says_what_the_server_does(page: Page) -> None:
     with page.expect_download():
         page.keyboard.press("r")
     until(page, "!puppetcam.recording")
-
-
-def test_own_photos_are_kept_by_the_browser_alone(page: Page) -> None:
-    until(page, "puppetcam.shown.length > 5")
-    hopper = page.evaluate("document.querySelector('#result').videoWidth")
-    page.set_input_files("#file", portrait_path("collins"))
-    page.check("#agreed")
-    page.click("#agree")
-    until(page, chosen("Your photo 1"))
-    page.reload()
-    until(page, chosen("Your photo 1"))
-    until(page, f"puppetcam.shown.length > 5 && document.querySelector('#result').videoWidth !== {hopper}")
-    page.click("[title='Remove your photo 1']")
-    until(page, chosen("Portrait: hopper"))
-    page.reload()
-    until(page, chosen("Portrait: hopper"))
-    assert page.locator("[title='Your photo 1']").count() == 0
 
 
 def test_settings_are_remembered_and_keys_work(page: Page) -> None:

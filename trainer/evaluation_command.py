@@ -60,11 +60,11 @@ def every_engine(options: argparse.Namespace, load: Load) -> Iterator[Any]:
 
 def _evaluate_detector(options: argparse.Namespace, load: Load) -> None:
     from realtime.faces import FaceFinder
+    from realtime.output import make_folder
     from trainer import evaluate_detector as evaluation
-    from trainer.commandline import check_output_folder
     from trainer.data import Pictures
 
-    check_output_folder(options.output)
+    make_folder(options.output)
     pictures = Pictures(options.data)
     methods = {f"{path}": evaluation.of_checkpoint(path) for path in options.checkpoint}
     methods |= {f"{path}": evaluation.of_predictor(path) for path in options.dlib}
@@ -79,14 +79,14 @@ def _evaluate_detector(options: argparse.Namespace, load: Load) -> None:
 
 
 def _evaluate_generator(options: argparse.Namespace, load: Load) -> None:
+    from realtime.output import make_folder
     from trainer import evaluate_generator as evaluation
-    from trainer.commandline import check_output_folder
     from trainer.cross import live
     from trainer.data import Pictures
     from trainer.fid import inception
 
     describe = inception(options.inception) if options.inception else None
-    check_output_folder(options.output)
+    make_folder(options.output)
     pictures = Pictures(options.data)
     with contextlib.closing(load(options)) as models:
         name = f"ours, {models.engine} {models.precision}"

@@ -29,11 +29,11 @@ def add_export(subparsers: "Subparsers") -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from trainer.commandline import check_output_folder
+    from realtime.output import make_folder
     from trainer.data import Pictures
     from trainer.export import export
 
-    check_output_folder(options.output)
+    make_folder(options.output)
     pictures = Pictures(options.data) if options.data else None
     export(options.detector, options.generator, options.output, pictures, options.trained_on)
     if pictures:

@@ -113,16 +113,17 @@ def _study(options: argparse.Namespace) -> None:
         raise InputError(f"--warm-up {options.warm_up:g} is out of range: 0 minutes or more are needed")
     from engines.bundle import default_bundle
     from engines.load import load_models
+    from realtime.output import make_folder
     from trainer import study
-    from trainer.commandline import check_output_folder, common
     from trainer.cross import live
     from trainer.evaluate_generator import ours
     from trainer.fid import inception
+    from trainer.training_command import common
     from trainer.vote import OURS
 
     describe = inception(options.inception) if options.inception else None
     chosen = judges(options)
-    check_output_folder(options.output)
+    make_folder(options.output)
     fabric, pictures, loop = common(options, 5e-4)
     loop = replace(loop, checkpoint_minutes=1.0)
     width = 16 if options.backbone == "small" else 64

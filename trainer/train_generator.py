@@ -125,7 +125,7 @@ class GeneratorTask:
         return pair | {"prior": driving_prior(pair["driving"], head, self.settings.size // FLOW_STRIDE)}
 
     def _inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the networks read: the photo in [0, 1], both faces' heatmaps, drawn where the networks are, the prior."""
+        """What the networks read: the photo in [0, 1], heatmaps, drawn where the networks are, and the prior."""
         size = batch["photo"].shape[-1]
         settings = DetectorSettings(stride=STRIDE * CROP_SIZE // size)
         return {
