@@ -13,13 +13,13 @@ def check_path(path: Path, suffix: str) -> None:
         raise InputError(f"{path} cannot be written: a file in a folder that exists is needed")
 
 
-def check_folder(path: Path, option: str = "--output") -> None:
+def check_folder(path: Path, option: str) -> None:
     """Raise InputError where an option's folder is a file."""
     if path.exists() and not path.is_dir():
         raise InputError(f"{option} {path} is a file: a folder is needed")
 
 
-def make_folder(path: Path, option: str = "--output") -> None:
-    """Make a folder for results. Raises InputError where there is a file of that name."""
-    check_folder(path, option)
+def make_folder(path: Path) -> None:
+    """Make the folder of --output. Raises InputError where there is a file of that name."""
+    check_folder(path, "--output")
     path.mkdir(parents=True, exist_ok=True)

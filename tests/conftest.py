@@ -184,21 +184,17 @@ def fabric() -> "Fabric":
 
 @pytest.fixture(scope="session")
 def trained_detector(pictures: "Pictures", fabric: "Fabric", tmp_path_factory: pytest.TempPathFactory) -> "Loop":
-    from tests.tiny import detector_task
-    from trainer.loop import Loop, LoopSettings
+    from tests.tiny import detector_task, trained
+    from trainer.loop import LoopSettings
 
     settings = LoopSettings(steps=300, batch=6, learning_rate=4e-3, ema=0.9)
-    loop = Loop(detector_task(pictures), settings, tmp_path_factory.mktemp("detector"), fabric)
-    loop.run()
-    return loop
+    return trained(detector_task(pictures), settings, tmp_path_factory.mktemp("detector"), fabric)
 
 
 @pytest.fixture(scope="session")
 def trained_generator(pictures: "Pictures", fabric: "Fabric", tmp_path_factory: pytest.TempPathFactory) -> "Loop":
-    from tests.tiny import generator_task
-    from trainer.loop import Loop, LoopSettings
+    from tests.tiny import generator_task, trained
+    from trainer.loop import LoopSettings
 
     settings = LoopSettings(steps=60, batch=8, learning_rate=3e-3, ema=0.9)
-    loop = Loop(generator_task(pictures), settings, tmp_path_factory.mktemp("generator"), fabric)
-    loop.run()
-    return loop
+    return trained(generator_task(pictures), settings, tmp_path_factory.mktemp("generator"), fabric)

@@ -9,19 +9,11 @@ import torch
 
 import run
 from engines.bundle import default_bundle, load_bundle
-from tests.drawn import write_drawn
 from trainer.checkpoint import average, read_detector, read_generator
 from trainer.data import Pictures
 from trainer.export import export
 from trainer.losses import PatchDiscriminator
 from trainer.quantize import calibration, frame_inputs, photo_inputs
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("drawn") / "data.npz"
-    write_drawn(path, stills=12, held_out_stills=2, frames=6, wander=6)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from realtime.landmarks import CROP_SIZE, heatmap_points
+from realtime.landmarks import CROP_SIZE, STRIDE, heatmap_points
 from trainer.augment import colour, degrade, disturbed, random_crop
 from trainer.data import Pictures
 from trainer.detector import Detector, DetectorSettings
@@ -43,6 +43,12 @@ def gaussians(points: Tensor, settings: DetectorSettings, crop_size: int = CROP_
     along_x = torch.exp(scale * (cells - centre[..., 0:1]) ** 2)
     along_y = torch.exp(scale * (cells - centre[..., 1:2]) ** 2)
     return along_y[..., :, None] * along_x[..., None, :]
+
+
+def drawn_heatmaps(points: Tensor, crop_size: int) -> Tensor:
+    """What realtime.landmarks.render_heatmaps draws, where the points are: (B, 56, 2) in pixels of the 256x256 crop ->
+    (B, 56, S/4, S/4) for networks that work on crops of `crop_size` S."""
+    return gaussians(points, DetectorSettings(stride=STRIDE * CROP_SIZE // crop_size))
 
 
 def iou_loss(predicted: Tensor, truth: Tensor, epsilon: float = 1e-6) -> Tensor:

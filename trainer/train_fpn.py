@@ -37,6 +37,7 @@ from trainer.thesis import (
     landmark_loss,
     objective,
 )
+from trainer.train_detector import drawn_heatmaps
 
 LANDMARKS = ("unet", "dlib")
 ENCODER = "the landmark detector's encoder"
@@ -181,10 +182,10 @@ class FpnTask:
     def forward(self, modules: dict[str, nn.Module], photo: Tensor, source: Tensor, driving: Tensor) -> Tensor:
         """Crops (B, 3, S, S) in [0, 1] and the source's points (B, 56, 2) -> the result (B, 3, S, S)."""
         if self.settings.network.source == "heatmaps":
-            source = torch.from_numpy(render_heatmaps(driving.cpu().numpy(), photo.shape[-1] // STRIDE))
+            source = drawn_heatmaps(driving.to(photo.device), photo.shape[-1])
         nothing = photo.new_zeros(len(photo), 2, photo.shape[-1] // STRIDE, photo.shape[-1] // STRIDE)
         features = modules["encoder"](photo, nothing)
-        made = modules["generator"](source.to(photo.device), nothing, *features)[2].float()
+        made = modules["generator"](source, nothing, *features)[2].float()
         return photo + self.window.to(photo.device) * (made - photo)  # its border is the photo's, as in the program
 
     def _seen(self, picture: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from realtime.compositor import border_window
 from realtime.head import Head
-from realtime.landmarks import CROP_SIZE, LIPS, STRIDE
+from realtime.landmarks import CROP_SIZE, LIPS
 from realtime.prior import driving_prior
 from trainer.data import Pictures
-from trainer.detector import Detector, DetectorSettings
+from trainer.detector import Detector
 from trainer.generator import FLOW_STRIDE, Generator, GeneratorSettings, TargetEncoder, compose, up
 from trainer.loop import cosine, optimize
 from trainer.losses import (
@@ -34,7 +34,7 @@ from trainer.losses import (
 from trainer.pairs import Pairs
 from trainer.sheet import sheet, wrapped
 from trainer.thesis import freeze, full_size, landmark_loss
-from trainer.train_detector import gaussians, seen_by
+from trainer.train_detector import drawn_heatmaps, seen_by
 
 JUDGED = 0.04  # weight of the landmark loss with `--judge`: its gradient is then as large as the picture's
 
@@ -127,11 +127,10 @@ class GeneratorTask:
     def _inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the networks read: the photo in [0, 1], heatmaps, drawn where the networks are, and the prior."""
         size = batch["photo"].shape[-1]
-        settings = DetectorSettings(stride=STRIDE * CROP_SIZE // size)
         return {
             "photo": (batch["photo"].float() / 255).contiguous(memory_format=torch.channels_last),
-            "driving": gaussians(batch["driving"], settings),
-            "heatmaps": gaussians(batch["target"], settings),
+            "driving": drawn_heatmaps(batch["driving"], size),
+            "heatmaps": drawn_heatmaps(batch["target"], size),
             "prior": batch["prior"],
         }
 
